@@ -1,0 +1,485 @@
+//! The loop of the engine, without the thread: waiting and running requests, one decode call per [`Core::step`].
+//!
+//! Each step feeds decode tokens of generating branches first, then prompt tokens in heap order, up to the batch
+//! size; sequences join and leave at every step. A decode call that fails for an unknown reason puts every
+//! request that was in it back as a *suspect*: suspects run alone, so only the one at fault fails.
+
+mod branch;
+mod running;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+
+use self::running::{Feed, Running};
+use super::backend::{Backend, BackendError, BatchToken, ContextShape, SeqId, Token};
+use super::clock::Clock;
+use super::request::{Answer, BackendFailure, Branch, PrefixId, Request, RequestError};
+use crate::scheduler::{Capacity, Grant, Need, Ready, Room};
+
+/// Where an answer goes. Closed by whoever no longer wants it.
+pub type Reply = oneshot::Sender<Result<Answer, RequestError>>;
+
+/// How often a request may be put back for want of cells before it fails.
+const MAX_EVICTIONS: u8 = 3;
+
+/// A request that holds nothing yet.
+#[derive(Debug)]
+pub(super) struct Waiting {
+    request: Request,
+    reply: Reply,
+    queued: Duration,
+    evictions: u8,
+    suspect: bool,
+}
+
+/// A pinned prompt head: a sequence of its own from the first request that names it on.
+#[derive(Debug)]
+struct Prefix {
+    tokens: Vec<Token>,
+    seq: SeqId,
+    resident: bool,
+}
+
+/// What one step did.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Step {
+    /// Prompt and template tokens fed.
+    pub prefill_tokens: u32,
+    /// Sampled tokens fed.
+    pub decode_tokens: u32,
+    /// Sequences in the batch.
+    pub sequences: u32,
+    /// Time inside the backend's decode.
+    pub decode_time: Duration,
+    /// Time of the whole step.
+    pub total_time: Duration,
+}
+
+/// Counters over a core's life.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct CoreCounters {
+    /// Decode calls.
+    pub steps: u64,
+    /// Prompt and template tokens fed, prefixes included.
+    pub prefill_tokens: u64,
+    /// Sampled tokens fed.
+    pub decode_tokens: u64,
+    /// Sum over steps of the sequences in the batch.
+    pub sequence_steps: u64,
+    /// Time inside the backend's decode.
+    pub decode_time: Duration,
+    /// Time of the steps in all.
+    pub busy_time: Duration,
+    /// Requests answered.
+    pub completed: u64,
+    /// Requests that failed.
+    pub failed: u64,
+    /// Requests put back for want of cells.
+    pub evictions: u64,
+}
+
+/// The state machine. Owns the backend, the heap, the sequences and the room.
+pub struct Core<B> {
+    backend: B,
+    clock: Arc<dyn Clock>,
+    shape: ContextShape,
+    room: Room,
+    free: Vec<SeqId>,
+    prefix_seqs: Vec<SeqId>,
+    prefixes: Vec<Prefix>,
+    waiting: Ready<Waiting>,
+    suspects: VecDeque<Waiting>,
+    /// In key order.
+    running: Vec<Running>,
+    batch: Vec<BatchToken>,
+    feeds: Vec<Feed>,
+    counters: CoreCounters,
+}
+
+impl<B: Backend> Core<B> {
+    /// A core over a fresh backend. `prefixes` sequences are set aside for pinned heads, the others are permits.
+    pub fn new(backend: B, clock: Arc<dyn Clock>, prefixes: u16) -> Self {
+        let shape = backend.shape();
+        let prefixes = prefixes.min(shape.sequences.saturating_sub(1));
+        let permits = shape.sequences - prefixes;
+        let capacity = Capacity {
+            sequences: usize::from(permits),
+            cells: shape.cells as usize,
+            cells_per_sequence: shape.cells_per_sequence as usize,
+        };
+        Self {
+            backend,
+            clock,
+            shape,
+            room: Room::new(capacity),
+            free: (prefixes..shape.sequences).rev().map(SeqId).collect(),
+            prefix_seqs: (0..prefixes).rev().map(SeqId).collect(),
+            prefixes: Vec::new(),
+            waiting: Ready::new(),
+            suspects: VecDeque::new(),
+            running: Vec::new(),
+            batch: Vec::new(),
+            feeds: Vec::new(),
+            counters: CoreCounters::default(),
+        }
+    }
+
+    /// Registers a prompt head. Its cells are set aside now; it is prefilled when first named.
+    pub fn register_prefix(&mut self, tokens: Vec<Token>) -> Result<PrefixId, RequestError> {
+        if let Some(known) = self.prefixes.iter().position(|prefix| prefix.tokens == tokens) {
+            return Ok(PrefixId(known));
+        }
+        if tokens.is_empty() {
+            return Err(RequestError::Malformed("an empty prefix"));
+        }
+        let cells = if self.shape.unified { tokens.len() } else { 0 };
+        let fits = tokens.len() < self.shape.cells_per_sequence as usize;
+        if !fits || self.prefix_seqs.is_empty() || !self.room.reserve_permanently(cells) {
+            return Err(self.too_large(Need { sequences: 1, cells: tokens.len() }));
+        }
+        let Some(seq) = self.prefix_seqs.pop() else {
+            return Err(RequestError::Malformed("no sequence left for prefixes"));
+        };
+        self.prefixes.push(Prefix { tokens, seq, resident: false });
+        Ok(PrefixId(self.prefixes.len() - 1))
+    }
+
+    /// Puts a request into the heap, or answers at once why it can never run.
+    pub fn submit(&mut self, request: Request, reply: Reply) {
+        if let Err(error) = self.check(&request) {
+            self.refuse(reply, error);
+            return;
+        }
+        let queued = self.clock.now();
+        let key = request.key;
+        self.waiting.push(key, Waiting { request, reply, queued, evictions: 0, suspect: false });
+    }
+
+    /// Whether there is nothing to do.
+    pub fn is_idle(&self) -> bool {
+        self.running.is_empty() && self.waiting.is_empty() && self.suspects.is_empty()
+    }
+
+    /// Requests in the heap and requests running.
+    pub fn depth(&self) -> (usize, usize) {
+        (self.waiting.len() + self.suspects.len(), self.running.len())
+    }
+
+    /// Counters so far.
+    pub fn counters(&self) -> CoreCounters {
+        self.counters
+    }
+
+    /// The room, to see that it is whole.
+    pub fn room(&self) -> &Room {
+        &self.room
+    }
+
+    /// The backend, to look at in tests and benchmarks.
+    pub fn backend(&self) -> &B {
+        &self.backend
+    }
+
+    /// One round: drop what is no longer wanted, admit, decode once. `None` if there was nothing to decode.
+    pub fn step(&mut self) -> Option<Step> {
+        let begun = self.clock.now();
+        self.sweep(begun);
+        self.admit();
+        self.build_batch();
+        if self.batch.is_empty() {
+            return None;
+        }
+        let before = self.clock.now();
+        let outcome = self.backend.decode(&self.batch);
+        let after = self.clock.now();
+        let mut step = self.describe(after.saturating_sub(before));
+        match outcome {
+            Ok(()) => self.absorb(after),
+            Err(BackendError::NoRoom) => self.evict(),
+            Err(error @ BackendError::Fatal { .. }) => self.isolate(&error),
+        }
+        step.total_time = self.clock.now().saturating_sub(begun);
+        self.count(&step);
+        Some(step)
+    }
+
+    /// Answers everything with `error` and lets go of all of it.
+    pub fn abort(&mut self, error: &RequestError) {
+        while let Some((_, waiting)) = self.waiting.pop() {
+            self.refuse(waiting.reply, error.clone());
+        }
+        while let Some(waiting) = self.suspects.pop_front() {
+            self.refuse(waiting.reply, error.clone());
+        }
+        while let Some(run) = self.running.pop() {
+            let waiting = self.dismiss(run);
+            self.refuse(waiting.reply, error.clone());
+        }
+    }
+
+    fn check(&self, request: &Request) -> Result<(), RequestError> {
+        let prefix = match request.prefix {
+            Some(id) => match self.prefixes.get(id.0) {
+                Some(prefix) => prefix.tokens.len(),
+                None => return Err(RequestError::Malformed("unknown prefix")),
+            },
+            None => 0,
+        };
+        running::check_shape(request)?;
+        let need = self.need(request);
+        let longest = request.branches.iter().map(Branch::cells).max().unwrap_or(0);
+        let reach = prefix + request.body.len() + longest;
+        if reach > self.shape.cells_per_sequence as usize || self.room.check(need).is_err() {
+            return Err(self.too_large(Need { cells: reach.max(need.cells), ..need }));
+        }
+        Ok(())
+    }
+
+    /// Unified: forks share the body's cells. Split: each sequence has its own stream, checked by reach alone.
+    fn need(&self, request: &Request) -> Need {
+        let cells = if self.shape.unified {
+            request.body.len() + request.branches.iter().map(Branch::cells).sum::<usize>()
+        } else {
+            0
+        };
+        Need { sequences: request.branches.len(), cells }
+    }
+
+    fn too_large(&self, need: Need) -> RequestError {
+        let capacity = self.room.capacity();
+        RequestError::TooLarge {
+            needed_sequences: need.sequences,
+            needed_cells: need.cells,
+            sequences: capacity.sequences,
+            cells: capacity.cells.min(capacity.cells_per_sequence),
+        }
+    }
+
+    fn refuse(&mut self, reply: Reply, error: RequestError) {
+        self.counters.failed += 1;
+        // A closed reply means that nobody waits any more: there is no one to tell.
+        let _ = reply.send(Err(error));
+    }
+
+    /// Ends running requests whose asker has gone or whose deadline has passed.
+    fn sweep(&mut self, now: Duration) {
+        let mut index = 0;
+        while index < self.running.len() {
+            let Some(error) = unwanted(self.running[index].waiting(), now) else {
+                index += 1;
+                continue;
+            };
+            let run = self.running.remove(index);
+            let waiting = self.dismiss(run);
+            self.refuse(waiting.reply, error);
+        }
+    }
+
+    /// Takes from the heap while the next one fits. No later request passes one that does not fit: that bound on
+    /// waiting is worth more than the cells it leaves unused.
+    fn admit(&mut self) {
+        if self.running.iter().any(|run| run.waiting().suspect) {
+            return;
+        }
+        if let Some(suspect) = self.suspects.pop_front() {
+            if self.running.is_empty() {
+                self.admit_alone(suspect);
+            } else {
+                self.suspects.push_front(suspect);
+            }
+            return;
+        }
+        while let Some((_, waiting)) = self.waiting.peek() {
+            let now = self.clock.now();
+            if let Some(error) = unwanted(waiting, now) {
+                if let Some((_, waiting)) = self.waiting.pop() {
+                    self.refuse(waiting.reply, error);
+                }
+                continue;
+            }
+            let need = self.need(&waiting.request);
+            let Some(grant) = self.room.try_admit(need) else { return };
+            let Some((_, waiting)) = self.waiting.pop() else { return };
+            self.start(waiting, grant, now);
+        }
+    }
+
+    fn admit_alone(&mut self, suspect: Waiting) {
+        let now = self.clock.now();
+        if let Some(error) = unwanted(&suspect, now) {
+            return self.refuse(suspect.reply, error);
+        }
+        match self.room.try_admit(self.need(&suspect.request)) {
+            Some(grant) => self.start(suspect, grant, now),
+            None => self.suspects.push_front(suspect),
+        }
+    }
+
+    fn start(&mut self, waiting: Waiting, grant: Grant, now: Duration) {
+        let mut base = 0;
+        let mut prefix_seq = None;
+        if let Some(id) = waiting.request.prefix {
+            if let Err(error) = self.pin(id) {
+                drop(grant);
+                return self.refuse(waiting.reply, RequestError::Backend(error.into()));
+            }
+            let prefix = &self.prefixes[id.0];
+            base = prefix.tokens.len() as u32;
+            prefix_seq = Some(prefix.seq);
+        }
+        let count = waiting.request.branches.len();
+        // The grant covers `count` permits and there are as many free sequences as free permits.
+        let seqs: Vec<SeqId> = self.free.split_off(self.free.len() - count);
+        if let Some(prefix) = prefix_seq {
+            self.backend.fork(prefix, seqs[0]);
+        }
+        let run = Running::new(waiting, grant, seqs, base, now);
+        let place = self.running.partition_point(|other| other.key() <= run.key());
+        self.running.insert(place, run);
+    }
+
+    /// Prefills a prefix the first time it is named.
+    fn pin(&mut self, id: PrefixId) -> Result<(), BackendError> {
+        let prefix = &mut self.prefixes[id.0];
+        if prefix.resident {
+            return Ok(());
+        }
+        for (chunk, tokens) in prefix.tokens.chunks(self.shape.batch_tokens as usize).enumerate() {
+            let start = chunk * self.shape.batch_tokens as usize;
+            let batch: Vec<BatchToken> = (start..)
+                .zip(tokens)
+                .map(|(pos, &token)| BatchToken { token, pos: pos as u32, seq: prefix.seq, output: false })
+                .collect();
+            let before = self.clock.now();
+            let outcome = self.backend.decode(&batch);
+            let took = self.clock.now().saturating_sub(before);
+            self.counters.decode_time += took;
+            self.counters.busy_time += took;
+            self.counters.prefill_tokens += batch.len() as u64;
+            if let Err(error) = outcome {
+                self.backend.clear(prefix.seq);
+                return Err(error);
+            }
+        }
+        prefix.resident = true;
+        Ok(())
+    }
+
+    /// Decode tokens of generating branches first, then prompts in heap order.
+    fn build_batch(&mut self) {
+        self.batch.clear();
+        self.feeds.clear();
+        let limit = self.shape.batch_tokens as usize;
+        for decoding in [true, false] {
+            for (index, run) in self.running.iter().enumerate() {
+                run.feed(index, decoding, limit, &mut self.batch, &mut self.feeds);
+            }
+        }
+    }
+
+    fn describe(&self, decode_time: Duration) -> Step {
+        let decode_tokens = self.feeds.iter().map(|feed| feed.sampled).sum::<usize>() as u32;
+        Step {
+            prefill_tokens: self.batch.len() as u32 - decode_tokens,
+            decode_tokens,
+            sequences: self.feeds.len() as u32,
+            decode_time,
+            total_time: Duration::ZERO,
+        }
+    }
+
+    fn count(&mut self, step: &Step) {
+        self.counters.steps += 1;
+        self.counters.prefill_tokens += u64::from(step.prefill_tokens);
+        self.counters.decode_tokens += u64::from(step.decode_tokens);
+        self.counters.sequence_steps += u64::from(step.sequences);
+        self.counters.decode_time += step.decode_time;
+        self.counters.busy_time += step.total_time;
+    }
+
+    /// Takes the logits of a decode that worked; answers what is complete.
+    fn absorb(&mut self, now: Duration) {
+        let feeds = std::mem::take(&mut self.feeds);
+        for feed in &feeds {
+            self.running[feed.run].absorb(feed, &mut self.backend, now);
+        }
+        self.feeds = feeds;
+        let mut index = 0;
+        while index < self.running.len() {
+            if self.running[index].is_over() {
+                let run = self.running.remove(index);
+                self.settle(run);
+            } else {
+                index += 1;
+            }
+        }
+    }
+
+    fn settle(&mut self, mut run: Running) {
+        let outcome = run.take_outcome();
+        let waiting = self.dismiss(run);
+        match outcome {
+            Ok(mut answer) => {
+                answer.timing.finished = self.clock.now();
+                self.counters.completed += 1;
+                // A closed reply means that nobody waits any more.
+                let _ = waiting.reply.send(Ok(answer));
+            }
+            Err(failure) => self.refuse(waiting.reply, RequestError::Backend(failure)),
+        }
+    }
+
+    /// Gives back sequences, cells and permits.
+    fn dismiss(&mut self, run: Running) -> Waiting {
+        let (waiting, seqs, grant) = run.into_parts();
+        for seq in seqs {
+            self.backend.clear(seq);
+            self.free.push(seq);
+        }
+        drop(grant);
+        waiting
+    }
+
+    /// Puts the last in heap order back: it costs recomputation only.
+    fn evict(&mut self) {
+        let alone = self.running.len() == 1;
+        let Some(run) = self.running.pop() else { return };
+        let key = run.key();
+        let mut waiting = self.dismiss(run);
+        self.counters.evictions += 1;
+        waiting.evictions += 1;
+        if alone || waiting.evictions > MAX_EVICTIONS {
+            self.refuse(waiting.reply, RequestError::Backend(BackendError::NoRoom.into()));
+        } else {
+            self.waiting.push(key, waiting);
+        }
+    }
+
+    /// Puts every request of the failed batch back as a suspect; one that was alone has failed.
+    fn isolate(&mut self, error: &BackendError) {
+        let involved: Vec<bool> =
+            (0..self.running.len()).map(|index| self.feeds.iter().any(|feed| feed.run == index)).collect();
+        let alone = self.running.len() == 1;
+        for index in (0..self.running.len()).rev().filter(|&index| involved[index]) {
+            let run = self.running.remove(index);
+            let mut waiting = self.dismiss(run);
+            if alone {
+                self.refuse(waiting.reply, RequestError::Backend(BackendFailure::Decode(error.clone())));
+            } else {
+                waiting.suspect = true;
+                self.suspects.push_back(waiting);
+            }
+        }
+    }
+}
+
+/// Why a request should not run any more, if so.
+fn unwanted(waiting: &Waiting, now: Duration) -> Option<RequestError> {
+    if waiting.reply.is_closed() {
+        return Some(RequestError::Cancelled);
+    }
+    waiting.request.deadline.is_some_and(|deadline| now > deadline).then_some(RequestError::DeadlineExceeded)
+}

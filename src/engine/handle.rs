@@ -1,0 +1,343 @@
+//! The engine thread and the handle to it.
+//!
+//! One OS thread owns the core, the language context and the embedding contexts, and uses them in turn: both kinds
+//! of model want all cores (or the one GPU), so running them at once would only make each slower. Commands come
+//! through a bounded channel; answers go back one by one. A watchdog sees a step that does not end: a decode call
+//! cannot be broken off, so everyone waiting is told, and the process should be restarted.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+
+use super::backend::{Backend, Embedder, Token};
+use super::clock::{Clock, Monotonic};
+use super::core::{Core, CoreCounters, Reply};
+use super::request::{Answer, BackendFailure, PrefixId, Request, RequestError};
+use crate::scheduler::{CostModel, Tokens};
+
+/// Commands that may wait for the thread: each may carry a whole job's requests.
+const COMMANDS: usize = 64;
+
+/// How the engine is run.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct EngineConfig {
+    /// Sequences set aside for pinned prefixes.
+    pub prefixes: u16,
+    /// A step longer than this means that the engine is stuck.
+    pub step_limit: Duration,
+    /// Where the cost model starts before it has seen a step.
+    pub costs: CostModel,
+}
+
+impl Default for EngineConfig {
+    fn default() -> Self {
+        Self { prefixes: 8, step_limit: Duration::from_secs(120), costs: CostModel::cpu() }
+    }
+}
+
+/// What the engine has done and has in hand.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct EngineStats {
+    /// Counters of the core.
+    pub core: CoreCounters,
+    /// Requests in the heap.
+    pub waiting: usize,
+    /// Requests running.
+    pub running: usize,
+    /// Texts embedded.
+    pub embedded_texts: u64,
+    /// Tokens of those texts.
+    pub embedded_tokens: u64,
+    /// Time inside the embedding model.
+    pub embedding_time: Duration,
+}
+
+enum Command {
+    Run(Vec<(Request, Reply)>),
+    Embed(EmbedJob),
+    Register(Vec<Token>, oneshot::Sender<Result<PrefixId, RequestError>>),
+}
+
+/// Texts to embed, worked off in slices between decode steps.
+struct EmbedJob {
+    model: usize,
+    texts: VecDeque<Vec<Token>>,
+    done: Vec<Vec<f32>>,
+    reply: oneshot::Sender<Result<Vec<Vec<f32>>, RequestError>>,
+}
+
+/// What thread and handle share.
+struct Shared {
+    stats: Mutex<EngineStats>,
+    costs: Mutex<CostModel>,
+    /// Real time: the watchdog must see a step that hangs, also when the engine's own clock is virtual.
+    pulse: Pulse,
+    stalled: CancellationToken,
+}
+
+/// When the step under way began; 0 when none is.
+#[derive(Default)]
+struct Pulse {
+    clock: Monotonic,
+    since: AtomicU64,
+}
+
+impl Pulse {
+    fn beat(&self) {
+        let nanos = u64::try_from(self.clock.now().as_nanos()).unwrap_or(u64::MAX);
+        self.since.store(nanos.max(1), Ordering::Relaxed);
+    }
+
+    fn rest(&self) {
+        self.since.store(0, Ordering::Relaxed);
+    }
+
+    fn age(&self) -> Option<Duration> {
+        let since = self.since.load(Ordering::Relaxed);
+        (since > 0).then(|| self.clock.now().saturating_sub(Duration::from_nanos(since)))
+    }
+}
+
+/// The handle. Clones talk to the same thread; when the last is dropped the thread finishes what it has and ends.
+#[derive(Clone)]
+pub struct Engine {
+    commands: mpsc::Sender<Command>,
+    shared: Arc<Shared>,
+    clock: Arc<dyn Clock>,
+}
+
+/// The thread's end: made by [`Engine::start`], used by the closure that owns the models.
+pub struct Server {
+    commands: mpsc::Receiver<Command>,
+    shared: Arc<Shared>,
+    clock: Arc<dyn Clock>,
+    prefixes: u16,
+}
+
+impl Engine {
+    /// Starts a thread that runs `body`, which makes backend and embedders and calls [`Server::serve`] with them.
+    /// Must be called within a tokio runtime (the watchdog lives there).
+    pub fn start<E: Send + 'static>(
+        config: EngineConfig,
+        clock: Arc<dyn Clock>,
+        body: impl FnOnce(Server) -> Result<(), E> + Send + 'static,
+    ) -> std::io::Result<(Self, oneshot::Receiver<E>)> {
+        let (sender, commands) = mpsc::channel(COMMANDS);
+        let shared = Arc::new(Shared {
+            stats: Mutex::default(),
+            costs: Mutex::new(config.costs),
+            pulse: Pulse::default(),
+            stalled: CancellationToken::new(),
+        });
+        let server = Server {
+            commands,
+            shared: Arc::clone(&shared),
+            clock: Arc::clone(&clock),
+            prefixes: config.prefixes,
+        };
+        let (failed, failure) = oneshot::channel();
+        std::thread::Builder::new().name("engine".into()).spawn(move || {
+            if let Err(error) = body(server) {
+                // Nobody left to hear why: whoever asks next learns that the engine has stopped.
+                let _ = failed.send(error);
+            }
+        })?;
+        tokio::spawn(watch(Arc::downgrade(&shared), config.step_limit));
+        Ok((Self { commands: sender, shared, clock }, failure))
+    }
+
+    /// Runs the requests; each gets an answer or an error of its own, in order. Dropping the future cancels those
+    /// that are not done.
+    pub async fn run(&self, requests: Vec<Request>) -> Vec<Result<Answer, RequestError>> {
+        let (replies, answers): (Vec<_>, Vec<_>) = requests.iter().map(|_| oneshot::channel()).unzip();
+        let command = Command::Run(requests.into_iter().zip(replies).collect());
+        if self.commands.send(command).await.is_err() {
+            return answers.iter().map(|_| Err(RequestError::Stopped)).collect();
+        }
+        join_all(answers.into_iter().map(|answer| self.wait(answer))).await
+    }
+
+    /// Embeddings of tokenized texts by the `model`-th embedder, not normalised.
+    pub async fn embed(&self, model: usize, texts: Vec<Vec<Token>>) -> Result<Vec<Vec<f32>>, RequestError> {
+        let (reply, answer) = oneshot::channel();
+        let job = EmbedJob { model, done: Vec::with_capacity(texts.len()), texts: texts.into(), reply };
+        self.commands.send(Command::Embed(job)).await.map_err(|_| RequestError::Stopped)?;
+        self.wait(answer).await
+    }
+
+    /// Sets cells aside for a prompt head and gives its id; the same tokens give the same id.
+    pub async fn register_prefix(&self, tokens: Vec<Token>) -> Result<PrefixId, RequestError> {
+        let (reply, answer) = oneshot::channel();
+        self.commands.send(Command::Register(tokens, reply)).await.map_err(|_| RequestError::Stopped)?;
+        self.wait(answer).await
+    }
+
+    /// Now, on the engine's clock.
+    pub fn now(&self) -> Duration {
+        self.clock.now()
+    }
+
+    /// Seconds that the tokens will take, by the steps seen so far.
+    pub fn estimate(&self, tokens: Tokens) -> f64 {
+        lock(&self.shared.costs).estimate(tokens)
+    }
+
+    /// What it has done and has in hand.
+    pub fn stats(&self) -> EngineStats {
+        *lock(&self.shared.stats)
+    }
+
+    /// Resolves when a step has not ended within its limit. The process should then be restarted.
+    pub fn stalled(&self) -> impl Future<Output = ()> + use<> {
+        self.shared.stalled.clone().cancelled_owned()
+    }
+
+    async fn wait<T>(&self, answer: oneshot::Receiver<Result<T, RequestError>>) -> Result<T, RequestError> {
+        tokio::select! {
+            biased;
+            answer = answer => answer.unwrap_or(Err(RequestError::Stopped)),
+            () = self.shared.stalled.cancelled() => Err(RequestError::Stalled),
+        }
+    }
+}
+
+impl Server {
+    /// Serves until every handle is gone and all work is done.
+    pub fn serve<B: Backend>(mut self, backend: B, mut embedders: Vec<Box<dyn Embedder + '_>>) {
+        let mut core = Core::new(backend, Arc::clone(&self.clock), self.prefixes);
+        let mut embeds: VecDeque<EmbedJob> = VecDeque::new();
+        let mut open = true;
+        while open || !core.is_idle() || !embeds.is_empty() {
+            if core.is_idle() && embeds.is_empty() {
+                match self.commands.blocking_recv() {
+                    Some(command) => take(command, &mut core, &mut embeds),
+                    None => open = false,
+                }
+            }
+            loop {
+                match self.commands.try_recv() {
+                    Ok(command) => take(command, &mut core, &mut embeds),
+                    Err(mpsc::error::TryRecvError::Empty) => break,
+                    Err(mpsc::error::TryRecvError::Disconnected) => {
+                        open = false;
+                        break;
+                    }
+                }
+            }
+            // Turn about: embeddings feed the heap, the heap must not wait for all of them.
+            self.embed_slice(&mut embeds, &mut embedders);
+            self.step(&mut core);
+        }
+        core.abort(&RequestError::Stopped);
+    }
+
+    fn step<B: Backend>(&self, core: &mut Core<B>) {
+        self.shared.pulse.beat();
+        let step = core.step();
+        self.shared.pulse.rest();
+        if let Some(step) = step {
+            let tokens = Tokens { prefill: step.prefill_tokens.into(), generate: step.decode_tokens.into() };
+            lock(&self.shared.costs).observe(tokens, step.decode_time.as_secs_f64());
+        }
+        let mut stats = lock(&self.shared.stats);
+        stats.core = core.counters();
+        (stats.waiting, stats.running) = core.depth();
+    }
+
+    /// One call of the embedding model for the job at the front.
+    fn embed_slice(&self, jobs: &mut VecDeque<EmbedJob>, embedders: &mut [Box<dyn Embedder + '_>]) {
+        let Some(mut job) = jobs.pop_front() else { return };
+        if job.reply.is_closed() {
+            return;
+        }
+        let Some(embedder) = embedders.get_mut(job.model) else {
+            let _ = job.reply.send(Err(RequestError::Malformed("no such embedding model")));
+            return;
+        };
+        let slice = cut_slice(&mut job.texts, embedder.as_ref());
+        if !slice.is_empty() {
+            let begun = self.shared.pulse.clock.now();
+            self.shared.pulse.beat();
+            let outcome = embedder.embed(&slice);
+            self.shared.pulse.rest();
+            let mut stats = lock(&self.shared.stats);
+            stats.embedding_time += self.shared.pulse.clock.now().saturating_sub(begun);
+            stats.embedded_texts += slice.len() as u64;
+            stats.embedded_tokens += slice.iter().map(Vec::len).sum::<usize>() as u64;
+            drop(stats);
+            match outcome {
+                Ok(vectors) => job.done.extend(vectors),
+                Err(error) => {
+                    let _ = job.reply.send(Err(RequestError::Backend(BackendFailure::Decode(error))));
+                    return;
+                }
+            }
+        }
+        if job.texts.is_empty() {
+            // A closed reply means that nobody waits any more.
+            let _ = job.reply.send(Ok(job.done));
+        } else {
+            jobs.push_front(job);
+        }
+    }
+}
+
+/// Takes from the front what fits one call; a text over the model's length is cut, its closing token kept.
+fn cut_slice(texts: &mut VecDeque<Vec<Token>>, embedder: &(dyn Embedder + '_)) -> Vec<Vec<Token>> {
+    let longest = embedder.max_text_tokens().min(embedder.batch_tokens()).max(1);
+    let mut slice = Vec::new();
+    let mut total = 0;
+    while slice.len() < embedder.batch_texts() {
+        let Some(next) = texts.front_mut() else { break };
+        if next.len() > longest {
+            let closing = next[next.len() - 1];
+            next.truncate(longest);
+            next[longest - 1] = closing;
+        }
+        if total + next.len() > embedder.batch_tokens() {
+            break;
+        }
+        total += next.len();
+        slice.extend(texts.pop_front());
+    }
+    slice
+}
+
+fn take<B: Backend>(command: Command, core: &mut Core<B>, embeds: &mut VecDeque<EmbedJob>) {
+    match command {
+        Command::Run(requests) => {
+            for (request, reply) in requests {
+                core.submit(request, reply);
+            }
+        }
+        Command::Embed(job) => embeds.push_back(job),
+        Command::Register(tokens, reply) => {
+            // A closed reply means that nobody waits any more.
+            let _ = reply.send(core.register_prefix(tokens));
+        }
+    }
+}
+
+/// Looks at the pulse until the engine is gone or stuck.
+async fn watch(shared: std::sync::Weak<Shared>, limit: Duration) {
+    let mut ticks = tokio::time::interval((limit / 8).max(Duration::from_millis(1)));
+    loop {
+        ticks.tick().await;
+        let Some(shared) = shared.upgrade() else { return };
+        if shared.pulse.age().is_some_and(|age| age > limit) {
+            tracing::error!(limit_s = limit.as_secs_f64(), "engine step did not end within its limit");
+            shared.stalled.cancel();
+            return;
+        }
+    }
+}
+
+/// The guarded values are plain numbers, sound at every moment: a panic elsewhere does not spoil them.
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

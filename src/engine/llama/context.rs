@@ -1,0 +1,148 @@
+//! The language model's context behind the [`Backend`] trait.
+
+use std::num::NonZeroU32;
+
+use llama_cpp_2::DecodeError;
+use llama_cpp_2::context::LlamaContext;
+use llama_cpp_2::context::params::LlamaContextParams;
+use llama_cpp_2::llama_batch::LlamaBatch;
+use llama_cpp_2::token::LlamaToken;
+
+use super::{LlamaError, Model, library, thread_count};
+use crate::engine::backend::{Backend, BackendError, BatchToken, ContextShape, SeqId};
+
+/// How the context is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ContextSettings {
+    /// Sequences, pinned prefixes included; at most 256.
+    pub sequences: u16,
+    /// KV cells over all sequences.
+    pub cells: u32,
+    /// Tokens of one decode call.
+    pub batch_tokens: u32,
+    /// Threads; 0 for all cores.
+    pub threads: u32,
+    /// One pool of cells for all sequences, or a stream for each.
+    pub unified: bool,
+    /// Flash attention: skips masked cells, which is what makes foreign cells of a unified cache cheap.
+    pub flash_attention: bool,
+}
+
+/// A context and its batch, owned by the engine thread.
+pub struct LlamaContextBackend<'m> {
+    context: LlamaContext<'m>,
+    batch: LlamaBatch<'static>,
+    shape: ContextShape,
+    /// Which indices of the last batch have logits: asking for another aborts the process.
+    outputs: Vec<bool>,
+}
+
+impl<'m> LlamaContextBackend<'m> {
+    /// Makes a context over `model`.
+    pub fn new(model: &'m Model, settings: &ContextSettings) -> Result<Self, LlamaError> {
+        let refuse = |reason: String| LlamaError::Context {
+            cells: settings.cells,
+            sequences: u32::from(settings.sequences),
+            reason,
+        };
+        if settings.sequences == 0 || settings.sequences > 256 {
+            return Err(refuse("sequences must be 1 to 256".into()));
+        }
+        let threads = thread_count(settings.threads);
+        let flash = if settings.flash_attention {
+            llama_cpp_sys_2::LLAMA_FLASH_ATTN_TYPE_ENABLED
+        } else {
+            llama_cpp_sys_2::LLAMA_FLASH_ATTN_TYPE_DISABLED
+        };
+        let params = LlamaContextParams::default()
+            .with_n_ctx(NonZeroU32::new(settings.cells))
+            .with_n_batch(settings.batch_tokens)
+            .with_n_ubatch(settings.batch_tokens)
+            .with_n_seq_max(u32::from(settings.sequences))
+            .with_n_threads(threads)
+            .with_n_threads_batch(threads)
+            .with_flash_attention_policy(flash)
+            .with_kv_unified(settings.unified)
+            .with_no_perf(true);
+        let context =
+            model.inner().new_context(library()?, params).map_err(|error| refuse(error.to_string()))?;
+        let cells = context.n_ctx();
+        let per_sequence = if settings.unified { cells } else { cells / u32::from(settings.sequences) };
+        // What the library made may be smaller than what was asked for.
+        let batch_tokens = context.n_batch().min(settings.batch_tokens);
+        let shape = ContextShape {
+            sequences: settings.sequences,
+            cells,
+            cells_per_sequence: per_sequence.min(model.trained_context()),
+            batch_tokens,
+            unified: settings.unified,
+        };
+        Ok(Self { context, batch: LlamaBatch::new(batch_tokens as usize, 1), shape, outputs: Vec::new() })
+    }
+
+    fn owns(&self, seq: SeqId) -> bool {
+        seq.0 < self.shape.sequences
+    }
+}
+
+impl Backend for LlamaContextBackend<'_> {
+    fn shape(&self) -> ContextShape {
+        self.shape
+    }
+
+    fn decode(&mut self, batch: &[BatchToken]) -> Result<(), BackendError> {
+        // -1 is the library's own code for an invalid batch. It checks neither ids nor length itself.
+        let invalid = BackendError::Fatal { code: -1 };
+        if batch.is_empty() || !batch.iter().all(|token| self.owns(token.seq)) {
+            return Err(invalid);
+        }
+        self.batch.clear();
+        self.outputs.clear();
+        for item in batch {
+            let pos = i32::try_from(item.pos).map_err(|_| invalid.clone())?;
+            self.batch
+                .add(LlamaToken(item.token.0), pos, &[i32::from(item.seq.0)], item.output)
+                .map_err(|_| invalid.clone())?;
+            self.outputs.push(item.output);
+        }
+        let outcome = self.context.decode(&mut self.batch).map_err(|error| match error {
+            DecodeError::NoKvCacheSlot => BackendError::NoRoom,
+            DecodeError::NTokensZero => BackendError::Fatal { code: -1 },
+            DecodeError::Unknown(code) => BackendError::Fatal { code },
+        });
+        if outcome.is_err() {
+            self.outputs.clear();
+        } else {
+            // The call returns before an asynchronous device is done; its time belongs to this step.
+            self.context.synchronize();
+        }
+        outcome
+    }
+
+    fn logits(&self, index: usize) -> &[f32] {
+        // Empty logits read as "not a number" in the core: the request fails, the process lives.
+        match (self.outputs.get(index), i32::try_from(index)) {
+            (Some(true), Ok(index)) => self.context.get_logits_ith(index),
+            _ => &[],
+        }
+    }
+
+    fn fork(&mut self, from: SeqId, to: SeqId) {
+        if self.owns(from) && self.owns(to) && from != to {
+            // Whole sequences only: part of one aborts under split KV. No positions, so no conversion can fail.
+            let _ = self.context.copy_kv_cache_seq(i32::from(from.0), i32::from(to.0), None, None);
+        }
+    }
+
+    fn truncate(&mut self, seq: SeqId, keep: u32) -> bool {
+        self.owns(seq)
+            && self.context.clear_kv_cache_seq(Some(u32::from(seq.0)), Some(keep), None).unwrap_or(false)
+    }
+
+    fn clear(&mut self, seq: SeqId) {
+        if self.owns(seq) {
+            // Removal of a whole sequence always succeeds.
+            let _ = self.context.clear_kv_cache_seq(Some(u32::from(seq.0)), None, None);
+        }
+    }
+}
