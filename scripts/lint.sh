@@ -24,7 +24,7 @@ step cargo fmt --check
 # The release profile, so that llama.cpp is not built once more for a check.
 step cargo clippy --locked --release --workspace --all-targets "${feature_flags[@]}" -- -D warnings
 step cargo clippy --locked --workspace --all-targets --no-default-features -- -D warnings
-step python3 scripts/check_data.py
+step scripts/check_data.py
 optional cargo-deny cargo deny check bans licenses sources
 optional typos typos
 optional shellcheck shellcheck scripts/*.sh .ci/run
