@@ -1,0 +1,37 @@
+# The commands of the project; each is a script in scripts/, where the settings and the reasons stand.
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-pure build models lint audit bench deps clean-cache
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
+
+demo: models ## Install what is missing, build, fetch the models, analyse the sample reviews
+	@scripts/demo.sh
+
+test: models ## Run all tests
+	@scripts/test.sh
+
+test-pure: ## Run the tests that need neither llama.cpp nor models
+	@scripts/test.sh --pure
+
+build: deps ## Build the release binary, bin/maitred (FEATURES=cuda|vulkan|metal for a GPU)
+	@scripts/build.sh
+
+models: build ## Fetch the models
+	@scripts/models.sh
+
+lint: deps ## Check format, lints, licences and data
+	@scripts/lint.sh
+
+audit: ## Check the dependencies for known vulnerabilities (needs cargo-deny and the network)
+	@cargo deny check advisories
+
+bench: models ## Measure the engine on this machine
+	@scripts/bench.sh
+
+deps: ## Install what the build needs, where that is possible
+	@scripts/install-deps.sh
+
+clean-cache: ## Delete the shared build and the fetched models
+	@scripts/clean-cache.sh
