@@ -10,6 +10,7 @@
 
 mod context;
 mod embedding;
+mod start;
 // pub mod quantize;
 
 use std::path::{Path, PathBuf};
@@ -23,6 +24,7 @@ use llama_cpp_2::{LogOptions, send_logs_to_tracing};
 
 pub use context::{ContextSettings, LlamaContextBackend};
 pub use embedding::{EmbeddingSettings, LlamaEmbedder};
+pub use start::{LlamaConfig, Started, start};
 
 use super::backend::{Token, Tokenizer};
 

@@ -1,0 +1,72 @@
+//! Starting the engine on real models.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use tokio::sync::oneshot;
+
+use super::{ContextSettings, EmbeddingSettings, LlamaContextBackend, LlamaEmbedder, LlamaError, Model};
+use crate::engine::backend::Embedder;
+use crate::engine::clock::Monotonic;
+use crate::engine::handle::{Engine, EngineConfig};
+
+/// What to load and how to run it.
+#[derive(Debug, Clone)]
+pub struct LlamaConfig {
+    /// The language model's file.
+    pub language_model: PathBuf,
+    /// The embedding models' files; requests name them by index.
+    pub embedding_models: Vec<PathBuf>,
+    /// Layers of the language model on the GPU, where there is one.
+    pub gpu_layers: u32,
+    /// The language context.
+    pub context: ContextSettings,
+    /// The embedding contexts.
+    pub embedding: EmbeddingSettings,
+    /// The engine around them.
+    pub engine: EngineConfig,
+}
+
+/// A running engine and the tokenizers of its models.
+#[derive(Clone)]
+pub struct Started {
+    /// The handle.
+    pub engine: Engine,
+    /// The language model.
+    pub language: Model,
+    /// The embedding models, in the order asked for.
+    pub embeddings: Vec<Model>,
+}
+
+/// Loads the models, starts the engine thread and waits until its contexts stand.
+pub async fn start(config: LlamaConfig) -> Result<Started, LlamaError> {
+    let paths = (config.language_model.clone(), config.embedding_models.clone());
+    let gpu_layers = config.gpu_layers;
+    let loading = tokio::task::spawn_blocking(move || {
+        let language = Model::load(&paths.0, gpu_layers)?;
+        let embeddings = paths.1.iter().map(|path| Model::load(path, gpu_layers)).collect::<Result<Vec<_>, _>>()?;
+        Ok::<_, LlamaError>((language, embeddings))
+    });
+    let (language, embeddings) = loading.await.map_err(|error| LlamaError::Init(error.to_string()))??;
+    let (ready, is_ready) = oneshot::channel();
+    let (context, embedding) = (config.context, config.embedding);
+    let (model, embedders) = (language.clone(), embeddings.clone());
+    let (engine, failure) = Engine::start(config.engine, Arc::new(Monotonic::default()), move |server| {
+        // Contexts borrow the models, so both live on this thread's stack.
+        let backend = LlamaContextBackend::new(&model, &context)?;
+        let contexts = embedders
+            .iter()
+            .map(|model| LlamaEmbedder::new(model, embedding).map(|e| Box::new(e) as Box<dyn Embedder + '_>))
+            .collect::<Result<Vec<_>, _>>()?;
+        // The caller may have gone; then the channel closes and serving ends by itself.
+        let _ = ready.send(());
+        server.serve(backend, contexts);
+        Ok::<(), LlamaError>(())
+    })
+    .map_err(|error| LlamaError::Init(format!("no engine thread: {error}")))?;
+    tokio::select! {
+        Ok(()) = is_ready => Ok(Started { engine, language, embeddings }),
+        Ok(error) = failure => Err(error),
+        else => Err(LlamaError::Init("the engine thread ended at start".into())),
+    }
+}
