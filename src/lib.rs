@@ -6,3 +6,4 @@ pub mod job;
 pub mod result;
 pub mod scheduler;
 pub mod store;
+pub mod text;
