@@ -17,7 +17,7 @@ use self::running::{Feed, Running};
 use super::backend::{Backend, BackendError, BatchToken, ContextShape, SeqId, Token};
 use super::clock::Clock;
 use super::request::{Answer, BackendFailure, Branch, PrefixId, Request, RequestError};
-use crate::scheduler::{Capacity, Grant, Need, Ready, Room};
+use crate::scheduler::{Capacity, Grant, Key, Need, Policy, Ready, Room, admit_next};
 
 /// Where an answer goes. Closed by whoever no longer wants it.
 pub type Reply = oneshot::Sender<Result<Answer, RequestError>>;
@@ -91,7 +91,7 @@ pub struct Core<B> {
     prefix_seqs: Vec<SeqId>,
     prefixes: Vec<Prefix>,
     waiting: Ready<Waiting>,
-    suspects: VecDeque<Waiting>,
+    suspects: VecDeque<(Key, Waiting)>,
     /// In key order.
     running: Vec<Running>,
     batch: Vec<BatchToken>,
@@ -101,14 +101,14 @@ pub struct Core<B> {
 
 impl<B: Backend> Core<B> {
     /// A core over a fresh backend. `prefixes` sequences are set aside for pinned heads, the others are permits.
-    pub fn new(backend: B, clock: Arc<dyn Clock>, prefixes: u16) -> Self {
+    pub fn new(backend: B, clock: Arc<dyn Clock>, policy: Policy, prefixes: u16) -> Self {
         let shape = backend.shape();
         let prefixes = prefixes.min(shape.sequences.saturating_sub(1));
         let permits = shape.sequences - prefixes;
         let capacity = Capacity {
-            sequences: usize::from(permits),
-            cells: shape.cells as usize,
-            cells_per_sequence: shape.cells_per_sequence as usize,
+            sequences: u32::from(permits),
+            cells: shape.cells,
+            cells_per_sequence: shape.cells_per_sequence,
         };
         Self {
             backend,
@@ -118,7 +118,7 @@ impl<B: Backend> Core<B> {
             free: (prefixes..shape.sequences).rev().map(SeqId).collect(),
             prefix_seqs: (0..prefixes).rev().map(SeqId).collect(),
             prefixes: Vec::new(),
-            waiting: Ready::new(),
+            waiting: Ready::new(policy),
             suspects: VecDeque::new(),
             running: Vec::new(),
             batch: Vec::new(),
@@ -135,13 +135,11 @@ impl<B: Backend> Core<B> {
         if tokens.is_empty() {
             return Err(RequestError::Malformed("an empty prefix"));
         }
-        let cells = if self.shape.unified { tokens.len() } else { 0 };
-        let fits = tokens.len() < self.shape.cells_per_sequence as usize;
-        if !fits || self.prefix_seqs.is_empty() || !self.room.reserve_permanently(cells) {
-            return Err(self.too_large(Need { sequences: 1, cells: tokens.len() }));
-        }
-        let Some(seq) = self.prefix_seqs.pop() else {
-            return Err(RequestError::Malformed("no sequence left for prefixes"));
+        let length = tokens.len() as u32;
+        let cells = if self.shape.unified { length } else { 0 };
+        let fits = length < self.shape.cells_per_sequence && self.room.reserve_permanently(cells).is_ok();
+        let Some(seq) = self.prefix_seqs.pop().filter(|_| fits) else {
+            return Err(self.too_large(Need { sequences: 1, cells: length }));
         };
         self.prefixes.push(Prefix { tokens, seq, resident: false });
         Ok(PrefixId(self.prefixes.len() - 1))
@@ -154,8 +152,8 @@ impl<B: Backend> Core<B> {
             return;
         }
         let queued = self.clock.now();
-        let key = request.key;
-        self.waiting.push(key, Waiting { request, reply, queued, evictions: 0, suspect: false });
+        let arrival = request.arrival;
+        self.waiting.push(Waiting { request, reply, queued, evictions: 0, suspect: false }, arrival);
     }
 
     /// Whether there is nothing to do.
@@ -211,7 +209,7 @@ impl<B: Backend> Core<B> {
         while let Some((_, waiting)) = self.waiting.pop() {
             self.refuse(waiting.reply, error.clone());
         }
-        while let Some(waiting) = self.suspects.pop_front() {
+        while let Some((_, waiting)) = self.suspects.pop_front() {
             self.refuse(waiting.reply, error.clone());
         }
         while let Some(run) = self.running.pop() {
@@ -231,8 +229,8 @@ impl<B: Backend> Core<B> {
         running::check_shape(request)?;
         let need = self.need(request);
         let longest = request.branches.iter().map(Branch::cells).max().unwrap_or(0);
-        let reach = prefix + request.body.len() + longest;
-        if reach > self.shape.cells_per_sequence as usize || self.room.check(need).is_err() {
+        let reach = (prefix + request.body.len() + longest) as u32;
+        if reach > self.shape.cells_per_sequence || self.room.check(need).is_err() {
             return Err(self.too_large(Need { cells: reach.max(need.cells), ..need }));
         }
         Ok(())
@@ -241,11 +239,11 @@ impl<B: Backend> Core<B> {
     /// Unified: forks share the body's cells. Split: each sequence has its own stream, checked by reach alone.
     fn need(&self, request: &Request) -> Need {
         let cells = if self.shape.unified {
-            request.body.len() + request.branches.iter().map(Branch::cells).sum::<usize>()
+            (request.body.len() + request.branches.iter().map(Branch::cells).sum::<usize>()) as u32
         } else {
             0
         };
-        Need { sequences: request.branches.len(), cells }
+        Need { sequences: request.branches.len() as u32, cells }
     }
 
     fn too_large(&self, need: Need) -> RequestError {
@@ -284,15 +282,15 @@ impl<B: Backend> Core<B> {
         if self.running.iter().any(|run| run.waiting().suspect) {
             return;
         }
-        if let Some(suspect) = self.suspects.pop_front() {
+        if let Some((key, suspect)) = self.suspects.pop_front() {
             if self.running.is_empty() {
-                self.admit_alone(suspect);
+                self.admit_alone(key, suspect);
             } else {
-                self.suspects.push_front(suspect);
+                self.suspects.push_front((key, suspect));
             }
             return;
         }
-        while let Some((_, waiting)) = self.waiting.peek() {
+        while let Some(waiting) = self.waiting.peek() {
             let now = self.clock.now();
             if let Some(error) = unwanted(waiting, now) {
                 if let Some((_, waiting)) = self.waiting.pop() {
@@ -301,24 +299,25 @@ impl<B: Backend> Core<B> {
                 continue;
             }
             let need = self.need(&waiting.request);
-            let Some(grant) = self.room.try_admit(need) else { return };
-            let Some((_, waiting)) = self.waiting.pop() else { return };
-            self.start(waiting, grant, now);
+            let Some((key, waiting, grant)) = admit_next(&mut self.waiting, &self.room, |_| need) else {
+                return;
+            };
+            self.start(key, waiting, grant, now);
         }
     }
 
-    fn admit_alone(&mut self, suspect: Waiting) {
+    fn admit_alone(&mut self, key: Key, suspect: Waiting) {
         let now = self.clock.now();
         if let Some(error) = unwanted(&suspect, now) {
             return self.refuse(suspect.reply, error);
         }
         match self.room.try_admit(self.need(&suspect.request)) {
-            Some(grant) => self.start(suspect, grant, now),
-            None => self.suspects.push_front(suspect),
+            Some(grant) => self.start(key, suspect, grant, now),
+            None => self.suspects.push_front((key, suspect)),
         }
     }
 
-    fn start(&mut self, waiting: Waiting, grant: Grant, now: Duration) {
+    fn start(&mut self, key: Key, waiting: Waiting, grant: Grant, now: Duration) {
         let mut base = 0;
         let mut prefix_seq = None;
         if let Some(id) = waiting.request.prefix {
@@ -336,7 +335,7 @@ impl<B: Backend> Core<B> {
         if let Some(prefix) = prefix_seq {
             self.backend.fork(prefix, seqs[0]);
         }
-        let run = Running::new(waiting, grant, seqs, base, now);
+        let run = Running::new(key, waiting, grant, seqs, base, now);
         let place = self.running.partition_point(|other| other.key() <= run.key());
         self.running.insert(place, run);
     }
@@ -447,14 +446,14 @@ impl<B: Backend> Core<B> {
     fn evict(&mut self) {
         let alone = self.running.len() == 1;
         let Some(run) = self.running.pop() else { return };
-        let key = run.key();
         let mut waiting = self.dismiss(run);
         self.counters.evictions += 1;
         waiting.evictions += 1;
         if alone || waiting.evictions > MAX_EVICTIONS {
             self.refuse(waiting.reply, RequestError::Backend(BackendError::NoRoom.into()));
         } else {
-            self.waiting.push(key, waiting);
+            let arrival = waiting.request.arrival;
+            self.waiting.push(waiting, arrival);
         }
     }
 
@@ -465,12 +464,13 @@ impl<B: Backend> Core<B> {
         let alone = self.running.len() == 1;
         for index in (0..self.running.len()).rev().filter(|&index| involved[index]) {
             let run = self.running.remove(index);
+            let key = run.key();
             let mut waiting = self.dismiss(run);
             if alone {
                 self.refuse(waiting.reply, RequestError::Backend(BackendFailure::Decode(error.clone())));
             } else {
                 waiting.suspect = true;
-                self.suspects.push_back(waiting);
+                self.suspects.push_back((key, waiting));
             }
         }
     }

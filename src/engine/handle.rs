@@ -18,25 +18,33 @@ use super::backend::{Backend, Embedder, Token};
 use super::clock::{Clock, Monotonic};
 use super::core::{Core, CoreCounters, Reply};
 use super::request::{Answer, BackendFailure, PrefixId, Request, RequestError};
-use crate::scheduler::{CostModel, Tokens};
+use crate::scheduler::cost::Step as CostStep;
+use crate::scheduler::{CostModel, DeviceClass, Policy, Tokens};
 
 /// Commands that may wait for the thread: each may carry a whole job's requests.
 const COMMANDS: usize = 64;
 
 /// How the engine is run.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy)]
 pub struct EngineConfig {
     /// Sequences set aside for pinned prefixes.
     pub prefixes: u16,
     /// A step longer than this means that the engine is stuck.
     pub step_limit: Duration,
     /// Where the cost model starts before it has seen a step.
-    pub costs: CostModel,
+    pub device: DeviceClass,
+    /// The order of the heap.
+    pub policy: Policy,
 }
 
 impl Default for EngineConfig {
     fn default() -> Self {
-        Self { prefixes: 8, step_limit: Duration::from_secs(120), costs: CostModel::cpu() }
+        Self {
+            prefixes: 8,
+            step_limit: Duration::from_secs(120),
+            device: DeviceClass::default(),
+            policy: Policy::default(),
+        }
     }
 }
 
@@ -117,6 +125,7 @@ pub struct Server {
     shared: Arc<Shared>,
     clock: Arc<dyn Clock>,
     prefixes: u16,
+    policy: Policy,
 }
 
 impl Engine {
@@ -130,7 +139,7 @@ impl Engine {
         let (sender, commands) = mpsc::channel(COMMANDS);
         let shared = Arc::new(Shared {
             stats: Mutex::default(),
-            costs: Mutex::new(config.costs),
+            costs: Mutex::new(CostModel::new(config.device)),
             pulse: Pulse::default(),
             stalled: CancellationToken::new(),
         });
@@ -139,6 +148,7 @@ impl Engine {
             shared: Arc::clone(&shared),
             clock: Arc::clone(&clock),
             prefixes: config.prefixes,
+            policy: config.policy,
         };
         let (failed, failure) = oneshot::channel();
         std::thread::Builder::new().name("engine".into()).spawn(move || {
@@ -184,7 +194,7 @@ impl Engine {
 
     /// Seconds that the tokens will take, by the steps seen so far.
     pub fn estimate(&self, tokens: Tokens) -> f64 {
-        lock(&self.shared.costs).estimate(tokens)
+        lock(&self.shared.costs).estimate(tokens).get()
     }
 
     /// What it has done and has in hand.
@@ -209,7 +219,7 @@ impl Engine {
 impl Server {
     /// Serves until every handle is gone and all work is done.
     pub fn serve<B: Backend>(mut self, backend: B, mut embedders: Vec<Box<dyn Embedder + '_>>) {
-        let mut core = Core::new(backend, Arc::clone(&self.clock), self.prefixes);
+        let mut core = Core::new(backend, Arc::clone(&self.clock), self.policy, self.prefixes);
         let mut embeds: VecDeque<EmbedJob> = VecDeque::new();
         let mut open = true;
         while open || !core.is_idle() || !embeds.is_empty() {
@@ -241,8 +251,9 @@ impl Server {
         let step = core.step();
         self.shared.pulse.rest();
         if let Some(step) = step {
-            let tokens = Tokens { prefill: step.prefill_tokens.into(), generate: step.decode_tokens.into() };
-            lock(&self.shared.costs).observe(tokens, step.decode_time.as_secs_f64());
+            let seconds = step.decode_time.as_secs_f64();
+            let (prefill_tokens, decode_tokens) = (step.prefill_tokens, step.decode_tokens);
+            lock(&self.shared.costs).observe(CostStep { prefill_tokens, decode_tokens, seconds });
         }
         let mut stats = lock(&self.shared.stats);
         stats.core = core.counters();

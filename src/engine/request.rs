@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::engine::backend::Token;
-use crate::scheduler::Key;
+use crate::scheduler::Arrival;
 
 /// A prompt head registered with [`crate::engine::Engine::register_prefix`]: prefilled once, pinned, and copied
 /// into every request that names it.
@@ -128,10 +128,8 @@ impl Branch {
 /// One unit of work.
 #[derive(Debug, Clone)]
 pub struct Request {
-    /// Its place in the heap: that of its job.
-    pub key: Key,
-    /// When its job arrived, on the engine's clock; queue wait and TTFT count from here.
-    pub arrival: Duration,
+    /// Its place in the heap: that of its job, from whose arrival on the engine's clock queue wait and TTFT count.
+    pub arrival: Arrival,
     /// The pinned head.
     pub prefix: Option<PrefixId>,
     /// Tokens after the head, shared by the branches.
@@ -183,8 +181,6 @@ pub struct RequestUsage {
 /// When things happened, on the engine's clock.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct RequestTiming {
-    /// The job's arrival.
-    pub arrival: Duration,
     /// Put into the heap.
     pub queued: Duration,
     /// Given its sequences.
@@ -215,13 +211,13 @@ pub enum RequestError {
     )]
     TooLarge {
         /// Sequences it needs.
-        needed_sequences: usize,
+        needed_sequences: u32,
         /// Cells it needs.
-        needed_cells: usize,
+        needed_cells: u32,
         /// Sequences there are for requests.
-        sequences: usize,
+        sequences: u32,
         /// Cells there are for one request.
-        cells: usize,
+        cells: u32,
     },
     /// It has no branches, an empty question after an empty body, or an unknown prefix.
     #[error("malformed request: {0}")]

@@ -162,9 +162,9 @@ impl<T> Ready<T> {
         self.heap.peek().map(|Reverse(entry)| &entry.item)
     }
 
-    /// Takes the entry whose turn it is.
-    pub fn pop(&mut self) -> Option<T> {
-        self.heap.pop().map(|Reverse(entry)| entry.item)
+    /// Takes the entry whose turn it is, and its place.
+    pub fn pop(&mut self) -> Option<(Key, T)> {
+        self.heap.pop().map(|Reverse(entry)| (entry.key, entry.item))
     }
 
     /// Entries waiting.

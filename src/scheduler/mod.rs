@@ -15,8 +15,9 @@ pub mod heap;
 #[cfg(test)]
 mod properties;
 
-use admission::{Grant, Need, Room};
-use heap::Ready;
+pub use admission::{Capacity, Grant, Need, Room, TooLarge};
+pub use cost::{CostModel, DeviceClass, Tokens};
+pub use heap::{Arrival, Key, Lane, Order, Policy, Ready};
 
 /// A span of time, or a moment counted from the process's start. Always finite, 0 to [`Seconds::MAX`].
 #[derive(Debug, Clone, Copy, PartialEq, PartialOrd, Default)]
@@ -49,8 +50,12 @@ impl From<std::time::Duration> for Seconds {
 ///
 /// Work that can never fit must be refused with [`Room::check`] before it is pushed, or it would wait at the head
 /// for ever.
-pub fn admit_next<T>(ready: &mut Ready<T>, room: &Room, need: impl FnOnce(&T) -> Need) -> Option<(T, Grant)> {
+pub fn admit_next<T>(
+    ready: &mut Ready<T>,
+    room: &Room,
+    need: impl FnOnce(&T) -> Need,
+) -> Option<(Key, T, Grant)> {
     let grant = room.try_admit(need(ready.peek()?))?;
     // The head that was peeked at is still there: `ready` is borrowed for the whole call.
-    ready.pop().map(|item| (item, grant))
+    ready.pop().map(|(key, item)| (key, item, grant))
 }

@@ -28,6 +28,7 @@ pub(super) struct Feed {
 /// A request at work.
 #[derive(Debug)]
 pub(super) struct Running {
+    key: Key,
     waiting: Waiting,
     grant: Grant,
     seqs: Vec<SeqId>,
@@ -83,16 +84,11 @@ fn check_template(template: &[Span]) -> Result<(), RequestError> {
 
 impl Running {
     /// Starts a request on its sequences; the prefix, `base` tokens, is in the first one already.
-    pub fn new(waiting: Waiting, grant: Grant, seqs: Vec<SeqId>, base: u32, now: Duration) -> Self {
-        let request = &waiting.request;
-        let timing = RequestTiming {
-            arrival: request.arrival,
-            queued: waiting.queued,
-            admitted: now,
-            ..RequestTiming::default()
-        };
+    pub fn new(key: Key, waiting: Waiting, grant: Grant, seqs: Vec<SeqId>, base: u32, now: Duration) -> Self {
+        let timing = RequestTiming { queued: waiting.queued, admitted: now, ..RequestTiming::default() };
         let usage = RequestUsage { reused: base, ..RequestUsage::default() };
-        let mut run = Self { grant, seqs, base, body_fed: 0, branches: Vec::new(), usage, timing, waiting };
+        let mut run =
+            Self { key, grant, seqs, base, body_fed: 0, branches: Vec::new(), usage, timing, waiting };
         run.usage.prompt = run.waiting.request.body.len() as u32;
         if run.waiting.request.branches.len() == 1 {
             // A lone branch needs no copy of the body, and no step between body and question.
@@ -105,7 +101,7 @@ impl Running {
 
     /// Its place in heap order.
     pub fn key(&self) -> Key {
-        self.waiting.request.key
+        self.key
     }
 
     /// The request and who asked.

@@ -44,7 +44,8 @@ pub async fn start(config: LlamaConfig) -> Result<Started, LlamaError> {
     let gpu_layers = config.gpu_layers;
     let loading = tokio::task::spawn_blocking(move || {
         let language = Model::load(&paths.0, gpu_layers)?;
-        let embeddings = paths.1.iter().map(|path| Model::load(path, gpu_layers)).collect::<Result<Vec<_>, _>>()?;
+        let embeddings =
+            paths.1.iter().map(|path| Model::load(path, gpu_layers)).collect::<Result<Vec<_>, _>>()?;
         Ok::<_, LlamaError>((language, embeddings))
     });
     let (language, embeddings) = loading.await.map_err(|error| LlamaError::Init(error.to_string()))??;
