@@ -267,10 +267,8 @@ impl Settings {
             },
             engine: EngineSettings::read(&mut read),
             scheduler: SchedulerSettings {
-                order: read.word(
-                    "scheduler.order",
-                    &[("prefill_cost", Order::PrefillCost), ("fifo", Order::Fifo)],
-                ),
+                order: read
+                    .word("scheduler.order", &[("prefill_cost", Order::PrefillCost), ("fifo", Order::Fifo)]),
                 lambda: read.number("scheduler.lambda", 0.0..=1e6),
             },
             analysis: AnalysisSettings::read(&mut read),
@@ -340,10 +338,8 @@ impl AnalysisSettings {
             concurrent_restaurants: read.number("analysis.concurrent_restaurants", 1..=1024),
         };
         if analysis.negative_threshold >= analysis.positive_threshold {
-            let allowed = format!(
-                "use a number below `analysis.positive_threshold` ({})",
-                analysis.positive_threshold
-            );
+            let allowed =
+                format!("use a number below `analysis.positive_threshold` ({})", analysis.positive_threshold);
             read.problem("analysis.negative_threshold", allowed);
         }
         analysis

@@ -63,10 +63,14 @@ pub enum InputError {
         source: io::Error,
     },
     /// The extension says nothing about the shape.
-    #[error("cannot tell the format of `{0}` from its name; add `--input-format jsonl` or `--input-format csv`")]
+    #[error(
+        "cannot tell the format of `{0}` from its name; add `--input-format jsonl` or `--input-format csv`"
+    )]
     UnknownFormat(PathBuf),
     /// Reading broke off.
-    #[error("line {line}: reading failed: {source}; what came before was worked, run again when it can be read")]
+    #[error(
+        "line {line}: reading failed: {source}; what came before was worked, run again when it can be read"
+    )]
     Io {
         /// Where.
         line: u64,
@@ -120,7 +124,9 @@ pub enum InputError {
         message: String,
     },
     /// A job written by a newer maitred.
-    #[error("line {line}: the job's wire version is {found}, this build reads up to {max}; use a newer maitred")]
+    #[error(
+        "line {line}: the job's wire version is {found}, this build reads up to {max}; use a newer maitred"
+    )]
     NewerVersion {
         /// Where.
         line: u64,

@@ -3,6 +3,7 @@
 
 pub mod config;
 pub mod digest;
+pub mod input;
 pub mod job;
 pub mod result;
 pub mod store;

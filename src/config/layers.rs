@@ -115,9 +115,9 @@ impl Layer {
     }
 
     fn flags(flags: &[Override]) -> Self {
-        let values = flags.iter().map(|o| {
-            (o.key.to_owned(), Value::new(Some(&format!("flag {}", o.flag)), o.value.as_str()))
-        });
+        let values = flags
+            .iter()
+            .map(|o| (o.key.to_owned(), Value::new(Some(&format!("flag {}", o.flag)), o.value.as_str())));
         Self(values.collect())
     }
 }

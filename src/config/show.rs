@@ -3,8 +3,8 @@
 use serde_json::{Map, Value, json};
 use unicode_width::UnicodeWidthStr;
 
-use super::layers::{Entry, Kind};
 use super::Config;
+use super::layers::{Entry, Kind};
 
 impl Config {
     /// An aligned table, one key a line, sorted by key. There are no secrets among the settings.

@@ -43,7 +43,8 @@ fn the_default_limits_are_those_of_the_wire() {
 #[test]
 fn flags_win_over_environment_over_file_over_defaults() {
     let file = file("[analysis]\nscope = \"selected\"\ntop_k = 5\nwords = false\n");
-    let variables = environment(&[("MAITRED__ANALYSIS__TOP_K", "7"), ("MAITRED__ANALYSIS__SCOPE", "selected")]);
+    let variables =
+        environment(&[("MAITRED__ANALYSIS__TOP_K", "7"), ("MAITRED__ANALYSIS__SCOPE", "selected")]);
     let config = Config::load(Some(file.path()), &variables, &[scope_flag("all")]).unwrap();
     assert_eq!(config.settings.analysis.scope, Scope::All);
     assert_eq!(config.settings.analysis.top_k, 7);
@@ -64,8 +65,10 @@ fn show_names_the_source_of_every_value() {
 
 #[test]
 fn shown_values_have_the_kind_of_their_key() {
-    let variables =
-        environment(&[("MAITRED__ANALYSIS__TOP_K", "7"), ("MAITRED__ANALYSIS__ANALYSES", "summary, sentiment")]);
+    let variables = environment(&[
+        ("MAITRED__ANALYSIS__TOP_K", "7"),
+        ("MAITRED__ANALYSIS__ANALYSES", "summary, sentiment"),
+    ]);
     let shown = Config::load(None, &variables, &[]).unwrap().show_json();
     assert_eq!(shown["analysis.top_k"]["value"], 7);
     assert_eq!(shown["analysis.words"]["value"], true);

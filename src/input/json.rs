@@ -30,8 +30,8 @@ impl Wrong {
 
 /// Reads the job that a line holds.
 pub fn job_of(text: &str, line: u64, options: &InputOptions) -> Result<Job, InputError> {
-    let value: Value = serde_json::from_str(text)
-        .map_err(|e| InputError::NotJson { line, message: reason(&e) })?;
+    let value: Value =
+        serde_json::from_str(text).map_err(|e| InputError::NotJson { line, message: reason(&e) })?;
     let Value::Object(mut fields) = value else {
         let message = format!("found {}, not an object", kind(&value));
         return Err(InputError::NotJson { line, message });
@@ -39,8 +39,11 @@ pub fn job_of(text: &str, line: u64, options: &InputOptions) -> Result<Job, Inpu
     if let Some(found) = fields.get("v").and_then(Value::as_u64).filter(|v| *v > u64::from(WIRE_VERSION)) {
         return Err(InputError::NewerVersion { line, found, max: WIRE_VERSION });
     }
-    let job = job(&mut fields, options)
-        .map_err(|Wrong { field, message }| InputError::Field { line, field, message })?;
+    let job = job(&mut fields, options).map_err(|Wrong { field, message }| InputError::Field {
+        line,
+        field,
+        message,
+    })?;
     finish_job(job, line, &options.limits)
 }
 

@@ -32,6 +32,12 @@ impl<R: Read> Lines<R> {
         Self { bytes, options, text: Vec::new(), line: 0, begun: false }
     }
 
+    /// Bytes set aside for the line at hand.
+    #[cfg(test)]
+    pub fn held_bytes(&self) -> usize {
+        self.text.capacity()
+    }
+
     /// Reads the next line into `text`, without its line break. The rest of a line that does not fit is passed
     /// over without being held.
     fn read_line(&mut self) -> io::Result<Line> {
