@@ -5,5 +5,7 @@ pub mod config;
 pub mod digest;
 pub mod input;
 pub mod job;
+pub mod output;
 pub mod result;
+pub mod stats;
 pub mod store;
