@@ -6,14 +6,14 @@
 
 mod layers;
 mod reader;
-mod show;
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use self::layers::{Entry, Layers};
+pub use self::layers::Entry;
+use self::layers::Layers;
 use self::reader::Reader;
 use crate::job::{Analysis, Language, Limits, Scope};
 
@@ -201,12 +201,12 @@ pub struct Problem {
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// The file cannot be read.
-    #[error("cannot read the configuration file `{path}`: {source}")]
+    #[error("cannot read the configuration file `{path}`: {cause}")]
     Read {
         /// The file.
         path: PathBuf,
         /// What the system says.
-        source: std::io::Error,
+        cause: std::io::Error,
     },
     /// The file is not TOML.
     #[error("the configuration file `{path}` is not valid TOML: {message}")]
@@ -220,7 +220,7 @@ pub enum ConfigError {
     #[error("the configuration cannot be put together: {0}")]
     Merge(String),
     /// Values or keys that cannot be used, all of them.
-    #[error("the configuration cannot be used:{}", .0.iter().map(|p| format!("\n  {p}")).collect::<String>())]
+    #[error("the configuration cannot be used:\n  {}", .0.iter().map(Problem::to_string).collect::<Vec<_>>().join("\n  "))]
     Problems(Vec<Problem>),
 }
 
@@ -234,6 +234,11 @@ impl Config {
         let layers = Layers::merge(file, environment, flags)?;
         let settings = Settings::validate(&layers)?;
         Ok(Self { settings, entries: layers.in_force })
+    }
+
+    /// Every key with its value in force, sorted by key.
+    pub fn entries(&self) -> impl Iterator<Item = (&str, &Entry)> {
+        self.entries.iter().map(|(key, entry)| (key.as_str(), entry))
     }
 }
 

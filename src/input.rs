@@ -55,12 +55,12 @@ pub struct JobTemplate {
 #[derive(Debug, thiserror::Error)]
 pub enum InputError {
     /// The file cannot be opened.
-    #[error("cannot open `{path}`: {source}")]
+    #[error("cannot open `{path}`: {cause}")]
     Open {
         /// The file.
         path: PathBuf,
         /// What the system says.
-        source: io::Error,
+        cause: io::Error,
     },
     /// The extension says nothing about the shape.
     #[error(
@@ -69,13 +69,13 @@ pub enum InputError {
     UnknownFormat(PathBuf),
     /// Reading broke off.
     #[error(
-        "line {line}: reading failed: {source}; what came before was worked, run again when it can be read"
+        "line {line}: reading failed: {cause}; what came before was worked, run again when it can be read"
     )]
     Io {
         /// Where.
         line: u64,
         /// What the system says.
-        source: io::Error,
+        cause: io::Error,
     },
     /// There is not one restaurant in the input.
     #[error("the input holds no restaurants; give one restaurant a line (JSONL) or one review a row (CSV)")]
@@ -136,12 +136,12 @@ pub enum InputError {
         max: u16,
     },
     /// The job breaks a limit.
-    #[error("line {line}: {source}")]
+    #[error("line {line}: {cause}")]
     Job {
         /// Where it begins.
         line: u64,
         /// Which limit.
-        source: JobError,
+        cause: JobError,
     },
     /// The CSV header lacks a column.
     #[error("the header has no column `{column}`, it has {found}; name it with `--columns {field}=…`")]
@@ -241,7 +241,7 @@ impl JobReader {
             }
             Ok((file, about.is_file().then_some(about.len())))
         };
-        let (file, total) = open().map_err(|source| InputError::Open { path: path.to_owned(), source })?;
+        let (file, total) = open().map_err(|cause| InputError::Open { path: path.to_owned(), cause })?;
         Ok(Self::new(file, total, format, options))
     }
 

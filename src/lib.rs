@@ -1,6 +1,8 @@
 //! maitred reads restaurant reviews: jobs in, one shared llama.cpp context busy with many sequences, checked
 //! results out. `docs/ARCHITECTURE.md` is the map.
 
+/// maybe
+pub mod cli;
 pub mod config;
 pub mod digest;
 pub mod input;

@@ -20,12 +20,12 @@ pub enum OutputError {
     #[error("`{0}` is a folder; name a file in it")]
     IsFolder(PathBuf),
     /// The output cannot be created.
-    #[error("cannot write `{path}`: {source}; nothing was worked yet")]
+    #[error("cannot write `{path}`: {cause}; nothing was worked yet")]
     NotWritable {
         /// The file.
         path: PathBuf,
         /// What the system says.
-        source: io::Error,
+        cause: io::Error,
     },
     /// Another run writes the same output.
     #[error("another run is writing `{0}`; wait for it or name another file")]
@@ -49,18 +49,18 @@ pub enum OutputError {
         written: u64,
     },
     /// Writing failed otherwise.
-    #[error("writing `{path}` failed: {source}; the first {written} results are safe in it")]
+    #[error("writing `{path}` failed: {cause}; the first {written} results are safe in it")]
     Write {
         /// The file with what is safe.
         path: PathBuf,
         /// What the system says.
-        source: io::Error,
+        cause: io::Error,
         /// Results in it.
         written: u64,
     },
     /// A result that is not JSON: not expected, and not hidden.
     #[error("a result cannot be written as JSON: {0}")]
-    Encode(#[from] serde_json::Error),
+    Encode(String),
 }
 
 impl OutputError {
@@ -100,9 +100,9 @@ impl ResultWriter {
     /// Writes one result as one line, handed to the system before this returns.
     pub fn write(&mut self, result: &impl Serialize) -> Result<(), OutputError> {
         self.line.clear();
-        serde_json::to_writer(&mut self.line, result)?;
+        serde_json::to_writer(&mut self.line, result).map_err(|e| OutputError::Encode(e.to_string()))?;
         self.line.push(b'\n');
-        self.to.append(&self.line).map_err(|source| self.explain(source))?;
+        self.to.append(&self.line).map_err(|cause| self.explain(cause))?;
         self.written += 1;
         Ok(())
     }
@@ -123,22 +123,22 @@ impl ResultWriter {
 
     /// Makes the output durable and gives it its name.
     pub fn finish(mut self) -> Result<(), OutputError> {
-        self.to.complete().map_err(|source| self.explain(source))
+        self.to.complete().map_err(|cause| self.explain(cause))
     }
 
-    fn explain(&self, source: io::Error) -> OutputError {
+    fn explain(&self, cause: io::Error) -> OutputError {
         let (path, written) = (self.path().to_owned(), self.written);
-        match source.kind() {
+        match cause.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => OutputError::Full { path, written },
             io::ErrorKind::BrokenPipe => OutputError::Closed { path, written },
-            _ => OutputError::Write { path, source, written },
+            _ => OutputError::Write { path, cause, written },
         }
     }
 }
 
 impl Target {
     fn open(path: &Path) -> Result<Self, OutputError> {
-        let refused = |source| OutputError::NotWritable { path: path.to_owned(), source };
+        let refused = |cause| OutputError::NotWritable { path: path.to_owned(), cause };
         let known = std::fs::metadata(path).ok();
         if known.as_ref().is_some_and(std::fs::Metadata::is_dir) {
             return Err(OutputError::IsFolder(path.to_owned()));
@@ -157,10 +157,9 @@ impl Target {
         // Emptied only once it is known that no other run writes it.
         let file = OpenOptions::new().append(true).create(true).open(&partial).map_err(refused)?;
         match file.try_lock() {
-            Ok(()) => file.set_len(0).map_err(refused)?,
             Err(TryLockError::WouldBlock) => return Err(OutputError::Busy(path)),
-            // A file system without locks: two runs on one output are then the user's to avoid.
-            Err(TryLockError::Error(_)) => file.set_len(0).map_err(refused)?,
+            // On a file system without locks, two runs on one output are the user's to avoid.
+            Ok(()) | Err(TryLockError::Error(_)) => file.set_len(0).map_err(refused)?,
         }
         Ok(Self::Renamed { partial, path, file, bytes: 0 })
     }

@@ -166,6 +166,18 @@ impl Usage {
     }
 }
 
+/// Highest resident memory of this process so far; `None` where the system does not tell.
+pub fn peak_memory_bytes() -> Option<u64> {
+    high_water_mark(&std::fs::read_to_string("/proc/self/status").ok()?)
+}
+
+/// The line `VmHWM: 6232 kB` of Linux's process status; its kB are 1024 bytes.
+fn high_water_mark(status: &str) -> Option<u64> {
+    let value = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kilobytes: u64 = value.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    kilobytes.checked_mul(1024)
+}
+
 /// Zero seconds have no rate.
 fn rate(count: f64, seconds: f64) -> f64 {
     if seconds > 0.0 { count / seconds } else { 0.0 }
@@ -228,6 +240,13 @@ mod tests {
         assert!((stats.reviews_per_second - 3.0).abs() < 1e-12);
         stats.finish(Duration::ZERO);
         assert!(stats.reviews_per_second.abs() < f64::EPSILON);
+    }
+
+    #[test]
+    fn peak_memory_is_read_in_bytes_or_unknown() {
+        assert_eq!(high_water_mark("VmPeak:\t 9 kB\nVmHWM:\t    6232 kB\n"), Some(6232 * 1024));
+        assert_eq!(high_water_mark("VmHWM: much\n"), None);
+        assert_eq!(high_water_mark(""), None);
     }
 
     #[test]

@@ -26,6 +26,28 @@ pub struct Entry {
     pub origin: String,
 }
 
+impl Entry {
+    /// The value as JSON of the key's own kind, also where it came as text from the environment or a flag.
+    pub fn value(&self) -> serde_json::Value {
+        let text = || self.text.clone().into();
+        match self.kind {
+            Kind::Text => text(),
+            Kind::List => self.text.split(',').map(str::trim).collect(),
+            Kind::Number => serde_json::from_str(self.text.trim()).unwrap_or_else(|_| text()),
+            Kind::Switch => switch(&self.text).map_or_else(text, Into::into),
+        }
+    }
+}
+
+/// `true` or `false` in the words that people use.
+pub fn switch(text: &str) -> Option<bool> {
+    match text.trim().to_ascii_lowercase().as_str() {
+        "true" | "1" | "yes" | "on" => Some(true),
+        "false" | "0" | "no" | "off" => Some(false),
+        _ => None,
+    }
+}
+
 /// What kind of value a key has, by its default.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
@@ -98,7 +120,7 @@ impl Layer {
 
     fn file(path: &Path) -> Result<Self, ConfigError> {
         let text = std::fs::read_to_string(path)
-            .map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+            .map_err(|cause| ConfigError::Read { path: path.to_owned(), cause })?;
         let origin = format!("file {}", path.display());
         let values = FileFormat::Toml
             .parse(Some(&origin), &text)

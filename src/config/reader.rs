@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytesize::ByteSize;
 
-use super::layers::{Entry, Layers};
+use super::layers::{Entry, Layers, switch};
 use super::{ConfigError, Problem};
 
 /// Reads values by key. A bad value is noted and its default stands in, so that one run names every problem;
@@ -47,11 +47,7 @@ impl<'a> Reader<'a> {
 
     /// `true` or `false`.
     pub fn switch(&mut self, key: &'static str) -> bool {
-        self.value(key, "true or false", |text| match text.to_ascii_lowercase().as_str() {
-            "true" | "1" | "yes" | "on" => Some(true),
-            "false" | "0" | "no" | "off" => Some(false),
-            _ => None,
-        })
+        self.value(key, "true or false", switch)
     }
 
     /// Text that is not empty.

@@ -53,37 +53,15 @@ fn flags_win_over_environment_over_file_over_defaults() {
 }
 
 #[test]
-fn show_names_the_source_of_every_value() {
+fn every_value_names_its_source() {
     let file = file("[engine]\nsequences = 4\n");
     let variables = environment(&[("MAITRED__ANALYSIS__TOP_K", "7"), ("PATH", "/bin")]);
-    let shown = Config::load(Some(file.path()), &variables, &[scope_flag("selected")]).unwrap().show_json();
-    assert_eq!(shown["engine.sequences"]["source"], format!("file {}", file.path().display()));
-    assert_eq!(shown["analysis.top_k"]["source"], "environment MAITRED__ANALYSIS__TOP_K");
-    assert_eq!(shown["analysis.scope"]["source"], "flag --scope");
-    assert_eq!(shown["log.level"]["source"], "default");
-}
-
-#[test]
-fn shown_values_have_the_kind_of_their_key() {
-    let variables = environment(&[
-        ("MAITRED__ANALYSIS__TOP_K", "7"),
-        ("MAITRED__ANALYSIS__ANALYSES", "summary, sentiment"),
-    ]);
-    let shown = Config::load(None, &variables, &[]).unwrap().show_json();
-    assert_eq!(shown["analysis.top_k"]["value"], 7);
-    assert_eq!(shown["analysis.words"]["value"], true);
-    assert_eq!(shown["analysis.analyses"]["value"], serde_json::json!(["summary", "sentiment"]));
-    assert_eq!(shown["goodput.ttft"]["value"], "2s");
-}
-
-#[test]
-fn the_table_has_one_line_for_each_key_and_aligned_columns() {
-    let config = Config::load(None, &[], &[]).unwrap();
-    let table = config.show_table();
-    let lines: Vec<&str> = table.lines().collect();
-    assert_eq!(lines.len(), 1 + config.entries.len());
-    let column = lines[0].find("SOURCE").unwrap();
-    assert!(lines[1..].iter().all(|line| &line[column..] == "default"), "{table}");
+    let config = Config::load(Some(file.path()), &variables, &[scope_flag("selected")]).unwrap();
+    let origin = |key: &str| config.entries[key].origin.clone();
+    assert_eq!(origin("engine.sequences"), format!("file {}", file.path().display()));
+    assert_eq!(origin("analysis.top_k"), "environment MAITRED__ANALYSIS__TOP_K");
+    assert_eq!(origin("analysis.scope"), "flag --scope");
+    assert_eq!(origin("log.level"), "default");
 }
 
 #[test]

@@ -153,7 +153,7 @@ impl Group {
 
 /// The jobs of a CSV input.
 pub struct Rows<R> {
-    rows: csv::Reader<Rationed<R>>,
+    reader: csv::Reader<Rationed<R>>,
     ration: Arc<AtomicUsize>,
     options: InputOptions,
     positions: Option<Positions>,
@@ -166,9 +166,10 @@ impl<R: Read> Rows<R> {
     pub fn new(bytes: R, options: InputOptions) -> Self {
         let ration = Arc::new(AtomicUsize::new(0));
         let bytes = Rationed { bytes, left: Arc::clone(&ration) };
-        let rows = csv::ReaderBuilder::new().flexible(true).buffer_capacity(BUFFER_BYTES).from_reader(bytes);
+        let reader =
+            csv::ReaderBuilder::new().flexible(true).buffer_capacity(BUFFER_BYTES).from_reader(bytes);
         Self {
-            rows,
+            reader,
             ration,
             options,
             positions: None,
@@ -183,8 +184,8 @@ impl<R: Read> Rows<R> {
         // What is buffered already belongs to this row too, so a row may be longer by the buffer: no harm.
         self.ration.store(self.options.limits.bytes_per_job.max(BUFFER_BYTES), Ordering::Relaxed);
         let found = match &self.positions {
-            Some(_) => self.rows.read_byte_record(&mut self.row),
-            None => self.rows.byte_headers().map(|header| {
+            Some(_) => self.reader.read_byte_record(&mut self.row),
+            None => self.reader.byte_headers().map(|header| {
                 self.row.clone_from(header);
                 !header.is_empty()
             }),
@@ -193,15 +194,15 @@ impl<R: Read> Rows<R> {
     }
 
     fn explain(&self, error: csv::Error) -> InputError {
-        let line = self.rows.position().line();
+        let line = self.reader.position().line();
         let max = self.options.limits.bytes_per_job;
         match error.into_kind() {
-            ErrorKind::Io(e) if e.get_ref().is_some_and(|inner| inner.is::<RationSpent>()) => {
+            ErrorKind::Io(e) if RationSpent::is_cause_of(&e) => {
                 InputError::TooLong { line, max, hint: " in one row (is a quote left open?)" }
             }
-            ErrorKind::Io(source) => InputError::Io { line, source },
+            ErrorKind::Io(cause) => InputError::Io { line, cause },
             // Byte records of any length leave no other kind of error.
-            other => InputError::Io { line, source: io::Error::other(format!("{other:?}")) },
+            other => InputError::Io { line, cause: io::Error::other(format!("{other:?}")) },
         }
     }
 
@@ -272,6 +273,12 @@ struct Rationed<R> {
 #[derive(Debug, thiserror::Error)]
 #[error("the row is too long")]
 struct RationSpent;
+
+impl RationSpent {
+    fn is_cause_of(error: &io::Error) -> bool {
+        error.get_ref().and_then(|cause| cause.downcast_ref::<Self>()).is_some()
+    }
+}
 
 impl<R: Read> Read for Rationed<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {

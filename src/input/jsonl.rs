@@ -113,7 +113,7 @@ impl<R: Read> Iterator for Lines<R> {
                     let max = self.options.limits.bytes_per_job;
                     return Some(Err(InputError::TooLong { line, max, hint: "" }));
                 }
-                Err(source) => return Some(Err(InputError::Io { line, source })),
+                Err(cause) => return Some(Err(InputError::Io { line, cause })),
             }
         }
     }

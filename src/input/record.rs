@@ -32,14 +32,14 @@ pub fn finish_job(mut job: Job, line: u64, limits: &Limits) -> Result<Job, Input
         let set = digest::review_set_digest(&job.reviews);
         job.job_id = digest::job_id(&job.restaurant_id, job.epoch, &job.analyses, &set);
     }
-    job.validate(limits).map_err(|source| InputError::Job { line, source })?;
+    job.validate(limits).map_err(|cause| InputError::Job { line, cause })?;
     Ok(job)
 }
 
-/// Stars from 1 to 5. What is outside is not a rating (0 often stands for "none given") and counts as unknown,
-/// like an unreadable date: the stars only serve to check the labels.
+/// Stars up to 5; half-star scales begin at 0.5. What is outside is not a rating (0 often stands for "none given")
+/// and counts as unknown, like an unreadable date: the stars only serve to check the labels.
 pub fn rating(stars: f64) -> Option<f32> {
-    (1.0..=5.0).contains(&stars).then_some(stars as f32)
+    (stars > 0.0 && stars <= 5.0).then_some(stars as f32)
 }
 
 /// `true` or `false` in the words that exports use.

@@ -1,5 +1,6 @@
 use std::io::{self, Cursor, Read};
 
+use proptest::prelude::*;
 use rstest::rstest;
 
 use super::*;
@@ -171,6 +172,12 @@ fn a_rating_outside_the_scale_is_unknown() {
 }
 
 #[test]
+fn half_a_star_is_a_rating() {
+    let job = only(jsonl(r#"{"restaurant_id":"a","reviews":[{"id":"1","text":"x","rating":0.5}]}"#));
+    assert_eq!(job.reviews[0].rating, Some(0.5));
+}
+
+#[test]
 fn control_characters_stay_in_the_text() {
     let job = only(jsonl(r#"{"restaurant_id":"a","reviews":[{"id":"1","text":"a\u0000b\u001b[31m\r\n"}]}"#));
     assert_eq!(job.reviews[0].text, "a\0b\u{1b}[31m\r\n");
@@ -209,6 +216,45 @@ impl Read for Endless {
         buffer[..count].fill(b'x');
         self.left -= count as u64;
         Ok(count)
+    }
+}
+
+/// Gives a few bytes at a time, as a pipe does.
+struct Dripping {
+    bytes: Cursor<Vec<u8>>,
+    most: usize,
+}
+
+impl Read for Dripping {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let most = buffer.len().min(self.most);
+        self.bytes.read(&mut buffer[..most])
+    }
+}
+
+proptest! {
+    #[test]
+    fn how_the_bytes_arrive_makes_no_difference(
+        lines in proptest::collection::vec(prop_oneof![Just(GOOD), Just(""), Just("{"), Just("3"), Just("맛")], 0..8),
+        csv_rows in proptest::collection::vec(prop_oneof![Just("a,1,x"), Just("b,\"2\",\"x\ny\""), Just("c,3")], 0..8),
+        most in 1usize..9,
+    ) {
+        let csv_text = format!("restaurant_id,id,text\n{}", csv_rows.join("\n"));
+        for (format, text) in [(Format::Jsonl, lines.join("\r\n")), (Format::Csv, csv_text)] {
+            let bytes = Dripping { bytes: Cursor::new(text.clone().into_bytes()), most };
+            let dripped = outline(JobReader::new(bytes, None, format, options()).collect());
+            prop_assert_eq!(dripped, outline(read_with(format, text, options())));
+        }
+    }
+
+    #[test]
+    fn no_bytes_stop_the_program(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+        for format in [Format::Jsonl, Format::Csv] {
+            // Every item is a job or an error, and there is at least one.
+            prop_assert!(!read_with(format, bytes.clone(), options()).is_empty());
+            let behind_a_header = [b"restaurant_id,id,text\n", &bytes[..]].concat();
+            prop_assert!(!read_with(format, behind_a_header, options()).is_empty());
+        }
     }
 }
 
@@ -316,7 +362,7 @@ fn invalid_utf8_in_a_cell_names_line_and_field() {
 #[test]
 fn a_restaurant_over_the_limit_is_passed_over() {
     let limits = Limits { bytes_per_job: 100, ..Limits::default() };
-    let rows: String = (0..20).map(|i| format!("a,{i},0123456789\n")).collect();
+    let rows = (0..20).map(|i| format!("a,{i},0123456789\n")).collect::<Vec<_>>().concat();
     let text = format!("restaurant_id,id,text\n{rows}b,1,x\n");
     let found = read_with(Format::Csv, text, InputOptions { limits, ..options() });
     assert!(matches!(found[..], [Err(InputError::TooLong { line: 2, max: 100, .. }), Ok(_)]));

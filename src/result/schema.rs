@@ -117,7 +117,9 @@ fn every_object_in_the_schema_is_closed() {
             Value::Array(items) => items.iter().enumerate().map(|(i, v)| (i.to_string(), v)).collect(),
             _ => Vec::new(),
         };
-        children.into_iter().for_each(|(key, child)| walk(&format!("{at}/{key}"), child, open));
+        for (key, child) in children {
+            walk(&format!("{at}/{key}"), child, open);
+        }
     }
     let mut open = Vec::new();
     walk("", &schema(), &mut open);
