@@ -1,9 +1,15 @@
 //! maitred reads restaurant reviews: jobs in, one shared llama.cpp context busy with many sequences, checked
 //! results out. `docs/ARCHITECTURE.md` is the map.
 
+pub mod cli;
+pub mod config;
+pub mod digest;
 pub mod engine;
+pub mod input;
 pub mod job;
+pub mod output;
 pub mod result;
 pub mod scheduler;
+pub mod stats;
 pub mod store;
 pub mod text;

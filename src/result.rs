@@ -355,3 +355,8 @@ impl AnalysisResult {
         aspects.chain(strengths)
     }
 }
+
+#[cfg(test)]
+pub(crate) mod sample;
+#[cfg(test)]
+mod schema;
