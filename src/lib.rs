@@ -4,5 +4,6 @@
 pub mod job;
 pub mod result;
 pub mod scheduler;
+pub mod selection;
 pub mod store;
 pub mod text;
