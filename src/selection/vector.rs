@@ -1,5 +1,7 @@
 //! Vectors of length one, so that a dot product is a cosine.
 
+use std::borrow::Borrow;
+
 use half::f16;
 
 /// An embedding of length one. Never empty, every component finite.
@@ -41,9 +43,10 @@ impl UnitVector {
 
     /// The direction of the mean; nothing for no vectors, or if they cancel out. Vectors whose dimension differs
     /// from the first one's are left out.
-    pub fn mean<'a>(vectors: impl IntoIterator<Item = &'a Self>) -> Option<Self> {
+    pub fn mean(vectors: impl IntoIterator<Item = impl Borrow<Self>>) -> Option<Self> {
         let mut sum: Vec<f64> = Vec::new();
         for vector in vectors {
+            let vector = vector.borrow();
             if sum.is_empty() {
                 sum = vec![0.0; vector.0.len()];
             }
@@ -106,7 +109,7 @@ pub(crate) mod tests {
     fn opposite_vectors_have_no_mean() {
         let (a, b) = (UnitVector::new(vec![1.0, 0.0]).unwrap(), UnitVector::new(vec![-1.0, 0.0]).unwrap());
         assert_eq!(UnitVector::mean([&a, &b]), None);
-        assert_eq!(UnitVector::mean([]), None);
+        assert_eq!(UnitVector::mean(Vec::<UnitVector>::new()), None);
         assert_eq!(UnitVector::mean([&a]), Some(a.clone()));
     }
 
