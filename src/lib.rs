@@ -1,6 +1,7 @@
 //! maitred reads restaurant reviews: jobs in, one shared llama.cpp context busy with many sequences, checked
 //! results out. `docs/ARCHITECTURE.md` is the map.
 
+pub mod analysis;
 pub mod cli;
 pub mod config;
 pub mod digest;
@@ -10,6 +11,7 @@ pub mod job;
 pub mod output;
 pub mod result;
 pub mod scheduler;
+pub mod selection;
 pub mod stats;
 pub mod store;
 pub mod text;
