@@ -4,3 +4,4 @@
 pub mod job;
 pub mod result;
 pub mod store;
+pub mod telemetry;
