@@ -16,7 +16,7 @@ CREATE TABLE facts (
     bytes     INTEGER NOT NULL, -- length of `value`, for pruning by size from the index alone
     last_used INTEGER NOT NULL, -- Unix seconds; refreshed at most once a day
     UNIQUE (reader, text)
-);
+) STRICT;
 CREATE INDEX facts_by_use ON facts (last_used, bytes);
 
 -- The earlier result of a restaurant: MessagePack of `LastResult`.
@@ -24,7 +24,7 @@ CREATE TABLE last_results (
     restaurant_id TEXT    NOT NULL PRIMARY KEY,
     value         BLOB    NOT NULL,
     updated_at    INTEGER NOT NULL -- Unix seconds
-);
+) STRICT;
 CREATE INDEX last_results_by_age ON last_results (updated_at);
 
 -- A restaurant's share in the fleet's running rates. One row per restaurant and aspect: replacing a share is exact,
@@ -37,7 +37,7 @@ CREATE TABLE aspect_counts (
     positive      INTEGER NOT NULL, -- of those, the ones that praise the aspect
     updated_at    INTEGER NOT NULL, -- Unix seconds
     PRIMARY KEY (reader, restaurant_id, aspect)
-) WITHOUT ROWID;
+) WITHOUT ROWID, STRICT;
 
 -- One row per request to the engine.
 CREATE TABLE llm_metrics (
@@ -62,7 +62,7 @@ CREATE TABLE llm_metrics (
     outcome          TEXT    NOT NULL,
     created_at       TEXT    NOT NULL,
     UNIQUE (job_id, request_id)
-);
+) STRICT;
 CREATE INDEX llm_metrics_by_time ON llm_metrics (created_at);
 
 -- One row per job and analysis; the same row twice is harmless.
@@ -89,7 +89,7 @@ CREATE TABLE analysis_metrics (
     warning_count    INTEGER NOT NULL,
     created_at       TEXT    NOT NULL,
     UNIQUE (job_id, analysis)
-);
+) STRICT;
 CREATE INDEX analysis_metrics_by_time ON analysis_metrics (created_at);
 CREATE INDEX analysis_metrics_by_restaurant ON analysis_metrics (restaurant_id, analysis, created_at);
 
@@ -110,7 +110,7 @@ CREATE TABLE goodput_windows (
     ttft_p50_ms    REAL,
     ttft_p95_ms    REAL,
     UNIQUE (worker, started_at, ended_at)
-);
+) STRICT;
 CREATE INDEX goodput_windows_by_time ON goodput_windows (ended_at);
 
 -- Tokens computed against tokens that all reviews in each prompt would have cost, per day and analysis. Only work

@@ -133,7 +133,7 @@ impl MetricWriter {
     }
 
     /// Writes what waits and ends. Rows offered from now on are dropped. If the store does not take a batch in one
-    /// round of attempts, the rest is given up with it.
+    /// round of attempts, the rest is given up with it. The report is exact if nobody offers while this runs.
     pub async fn close(self) -> WriterReport {
         self.closing.cancel();
         if let Err(error) = self.task.await {
@@ -335,10 +335,10 @@ mod tests {
         WriterSettings {
             buffer: 64,
             batch: 4,
-            linger: Duration::from_secs(3600),
+            linger: Duration::from_hours(1),
             attempts: 3,
             retry_pause: Duration::ZERO,
-            attempt_limit: Duration::from_secs(3600),
+            attempt_limit: Duration::from_hours(1),
         }
     }
 

@@ -44,6 +44,7 @@ impl FactStore for SqliteStore {
         let now = unix_now();
         let mut transaction = self.write().await?;
         for (key, value) in packed {
+            let bytes = integer(value.len() as u64);
             sqlx::query(
                 "INSERT INTO facts (reader, text, value, bytes, last_used) VALUES (?, ?, ?, ?, ?)
                  ON CONFLICT (reader, text) DO UPDATE
@@ -51,8 +52,8 @@ impl FactStore for SqliteStore {
             )
             .bind(key.reader)
             .bind(key.text)
-            .bind(integer(value.len() as u64))
             .bind(value)
+            .bind(bytes)
             .bind(now)
             .execute(&mut *transaction)
             .await
@@ -159,7 +160,7 @@ impl SqliteStore {
         reader: &str,
         texts: impl Iterator<Item = &'a str>,
     ) -> Result<HashMap<String, ReviewFacts>, StoreError> {
-        let texts = serde_json::Value::from_iter(texts).to_string();
+        let texts = texts.collect::<serde_json::Value>().to_string();
         let rows: Vec<(i64, String, Vec<u8>, i64)> = sqlx::query_as(
             "SELECT rowid, text, value, last_used FROM facts
              WHERE reader = ? AND text IN (SELECT value FROM json_each(?))",
@@ -184,7 +185,7 @@ impl SqliteStore {
     }
 
     async fn touch(&self, rowids: &[i64], now: i64) -> Result<(), StoreError> {
-        let rowids = serde_json::Value::from_iter(rowids.iter().copied()).to_string();
+        let rowids = rowids.iter().copied().collect::<serde_json::Value>().to_string();
         let mut transaction = self.write().await?;
         sqlx::query("UPDATE facts SET last_used = ? WHERE rowid IN (SELECT value FROM json_each(?))")
             .bind(now)

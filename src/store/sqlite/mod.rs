@@ -157,7 +157,7 @@ async fn enter_wal(connection: &mut SqliteConnection, fresh: bool) -> Result<(),
         };
         match sqlx::raw_sql(pragmas).execute(&mut *connection).await {
             Err(error) if is_busy(&error) && started.elapsed() < BUSY_TIMEOUT => {
-                tokio::time::sleep(PAUSE).await
+                tokio::time::sleep(PAUSE).await;
             }
             outcome => return outcome.map(drop),
         }

@@ -62,7 +62,7 @@ impl SqliteStore {
         }
         self.commit(transaction).await?;
         // Each row of this pragma is a page given back, so it must be read to its end.
-        sqlx::raw_sql("PRAGMA incremental_vacuum; PRAGMA optimize")
+        sqlx::raw_sql("PRAGMA incremental_vacuum")
             .fetch_all(&self.writer)
             .await
             .map_err(|error| self.explain(error))?;
