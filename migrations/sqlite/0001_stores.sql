@@ -4,9 +4,6 @@
 -- time order and SQLite's date functions read it), caches carry Unix seconds. Durations are milliseconds.
 -- A column that was not measured is NULL, never zero.
 
--- "MTRD": tells this program's files from another's.
-PRAGMA application_id = 1297371716;
-
 -- What the models said of one review: MessagePack of `ReviewFacts`, immutable under its key.
 -- A table with rowids, because values of some kilobytes make a clustered index slow.
 CREATE TABLE facts (

@@ -27,8 +27,9 @@ use super::StoreError;
 /// The schema. The macro does not notice a file that is added to the folder: touch this one then.
 static MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
 
-/// `PRAGMA application_id` of the files of this program, "MTRD"; set by the first migration.
+/// `PRAGMA application_id` of the files of this program: "MTRD".
 const APPLICATION_ID: i32 = 0x4d54_5244;
+const SET_APPLICATION_ID: &str = "PRAGMA application_id = 0x4d545244";
 
 /// How long a writer waits for another process.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
@@ -164,12 +165,13 @@ async fn enter_wal(connection: &mut SqliteConnection, fresh: bool) -> Result<(),
     }
 }
 
-/// In one immediate transaction: a second process waits and then finds nothing to do, and a file that cannot be
-/// written is noticed here, even if its schema is up to date.
+/// In one immediate transaction: a second process waits and then finds nothing to do.
 async fn migrate(connection: &mut SqliteConnection) -> Result<(), MigrateError> {
     let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
     // `run` itself gives a future that the compiler cannot show to be `Send`; this is what it calls.
     MIGRATIONS.run_direct(None, &mut *transaction, false).await?;
+    // Written at every opening: SQLite quietly opens a file that it may not write, and even begins the transaction.
+    sqlx::raw_sql(SET_APPLICATION_ID).execute(&mut *transaction).await?;
     transaction.commit().await?;
     Ok(())
 }
