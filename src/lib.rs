@@ -14,4 +14,5 @@ pub mod scheduler;
 pub mod selection;
 pub mod stats;
 pub mod store;
+pub mod telemetry;
 pub mod text;

@@ -2,6 +2,15 @@
 //!
 //! Two traits with a home for a single machine here and a home for a fleet (Redis, Postgres) beside them.
 
+mod codec;
+#[cfg(test)]
+mod contract;
+mod lru;
+pub mod memory;
+pub mod metric_writer;
+pub mod metrics;
+pub mod sqlite;
+
 use std::future::Future;
 
 use serde::{Deserialize, Serialize};

@@ -1,0 +1,311 @@
+//! What is recorded of the work: rows, and the trait of their homes.
+//!
+//! Rows are built from what was measured (instants on a monotonic clock, exact token counts); every derived column is
+//! computed here, by one formula, so that no row contradicts itself. Dates are UTC. What was not measured is absent,
+//! never zero.
+
+use std::borrow::Cow;
+use std::future::Future;
+use std::time::Duration;
+
+use time::OffsetDateTime;
+
+use super::StoreError;
+use crate::job::Analysis;
+use crate::result::{Outcome, Usage};
+use crate::telemetry::Window;
+
+/// What the engine was asked to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum RequestKind {
+    /// Read label probabilities, generate nothing.
+    Probe,
+    /// Run a template.
+    Generation,
+}
+
+impl RequestKind {
+    /// The name in `llm_metrics.kind`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Probe => "probe",
+            Self::Generation => "generation",
+        }
+    }
+}
+
+/// Instants of one request, since its arrival, on a monotonic clock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RequestTimes {
+    /// When the engine admitted it; absent if it never did.
+    pub admitted: Option<Duration>,
+    /// When its first label or token was there; absent if it never was.
+    pub first: Option<Duration>,
+    /// When it ended, well or not.
+    pub finished: Duration,
+}
+
+impl RequestTimes {
+    /// Arrival to admission; all of its time if it was never admitted.
+    pub fn queue(&self) -> Duration {
+        self.admitted.unwrap_or(self.finished)
+    }
+
+    /// Admission to the first label or token.
+    pub fn prefill(&self) -> Option<Duration> {
+        Some(self.first?.saturating_sub(self.admitted?))
+    }
+
+    /// First label or token to the end.
+    pub fn decode(&self) -> Option<Duration> {
+        Some(self.finished.saturating_sub(self.first?))
+    }
+
+    /// Arrival to the first label or token: queue wait included, because the reader waits for it too.
+    pub const fn ttft(&self) -> Option<Duration> {
+        self.first
+    }
+}
+
+/// One request to the engine: a row of `llm_metrics`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RequestMetric {
+    /// Identity of the request, unique within its job.
+    pub request_id: String,
+    /// The job.
+    pub job_id: String,
+    /// The restaurant.
+    pub restaurant_id: String,
+    /// What it was for: `facts`, `summary`, `strengths`, `overall`, …
+    pub analysis: Cow<'static, str>,
+    /// Probe or generation.
+    pub kind: RequestKind,
+    /// The model that answered, not the one configured.
+    pub model: String,
+    /// When what happened.
+    pub times: RequestTimes,
+    /// Prompt tokens computed.
+    pub prompt_tokens: u64,
+    /// Prompt tokens taken from a pinned prefix.
+    pub cached_tokens: u64,
+    /// Template tokens fed, not sampled.
+    pub forced_tokens: u64,
+    /// Sampled tokens.
+    pub generated_tokens: u64,
+    /// `ok` or a short stable error code.
+    pub outcome: Cow<'static, str>,
+    /// When the row was made (UTC).
+    pub created_at: OffsetDateTime,
+}
+
+impl RequestMetric {
+    /// Time per output token: the decode time over the tokens that came in it, which are those after the first.
+    pub fn tpot(&self) -> Option<Duration> {
+        let after_first = u32::try_from(self.generated_tokens.checked_sub(1)?).ok()?;
+        self.times.decode()?.checked_div(after_first)
+    }
+
+    /// Tokens computed (prompt, forced, generated; not cached) per second from admission to the end.
+    pub fn tps(&self) -> Option<f64> {
+        let seconds = self.times.finished.saturating_sub(self.times.admitted?).as_secs_f64();
+        let computed = self.prompt_tokens + self.forced_tokens + self.generated_tokens;
+        (seconds > 0.0).then(|| computed as f64 / seconds)
+    }
+}
+
+/// One analysis of one job: a row of `analysis_metrics`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AnalysisMetric {
+    /// The job; with `analysis` the identity of the row.
+    pub job_id: String,
+    /// The restaurant.
+    pub restaurant_id: String,
+    /// The analysis.
+    pub analysis: Analysis,
+    /// How it ended; the code of a failure goes to `error_code`.
+    pub outcome: Outcome,
+    /// The model that answered, not the one configured.
+    pub model: String,
+    /// Digest of prompts, labels, aspects and seeds in force.
+    pub prompt_version: String,
+    /// From the start of the work to the analysis' end, queue wait left out.
+    pub processing: Duration,
+    /// From the job's arrival to the start of the work.
+    pub queue: Duration,
+    /// From the job's arrival to its first label or token; absent when the model was not asked.
+    pub ttft: Option<Duration>,
+    /// This analysis' part of the job's cost: sums over rows must be right, so what several analyses share (the
+    /// reading of a review) is charged to one of them.
+    pub usage: Usage,
+    /// Things that went less than well without failing it.
+    pub warning_count: u32,
+    /// When the row was made (UTC).
+    pub created_at: OffsetDateTime,
+}
+
+/// Throughput and goodput over a stretch of wall time: a row of `goodput_windows`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct GoodputWindow {
+    /// Which worker measured it.
+    pub worker: String,
+    /// When the window ended (UTC); its start follows from its length.
+    pub ended_at: OffsetDateTime,
+    /// What was counted.
+    pub window: Window,
+}
+
+impl GoodputWindow {
+    /// When the window started (UTC).
+    pub fn started_at(&self) -> OffsetDateTime {
+        self.ended_at - self.window.wall()
+    }
+}
+
+/// One row of any table.
+#[derive(Debug, Clone, PartialEq)]
+pub enum MetricRow {
+    /// `llm_metrics`.
+    Request(RequestMetric),
+    /// `analysis_metrics`.
+    Analysis(AnalysisMetric),
+    /// `goodput_windows`.
+    Goodput(GoodputWindow),
+}
+
+/// Home of metrics.
+pub trait MetricStore: Send + Sync + 'static {
+    /// Writes all rows or none. A row that is there already is left as it is, so that a batch whose outcome is
+    /// unknown can be written again.
+    fn record(&self, rows: &[MetricRow]) -> impl Future<Output = Result<(), StoreError>> + Send;
+}
+
+/// A date as every store keeps it: UTC, RFC 3339, milliseconds, of one width so that text order is time order.
+pub(super) fn utc_text(at: OffsetDateTime) -> String {
+    let at = at.to_offset(time::UtcOffset::UTC);
+    format!(
+        "{:04}-{:02}-{:02}T{:02}:{:02}:{:02}.{:03}Z",
+        at.year(),
+        u8::from(at.month()),
+        at.day(),
+        at.hour(),
+        at.minute(),
+        at.second(),
+        at.millisecond(),
+    )
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use time::macros::datetime;
+
+    use super::*;
+    use crate::telemetry::TtftQuantiles;
+
+    const fn ms(millis: u64) -> Duration {
+        Duration::from_millis(millis)
+    }
+
+    pub(in crate::store) fn request(id: &str) -> RequestMetric {
+        RequestMetric {
+            request_id: id.into(),
+            job_id: "j-1".into(),
+            restaurant_id: "r-1".into(),
+            analysis: "summary".into(),
+            kind: RequestKind::Generation,
+            model: "m".into(),
+            times: RequestTimes { admitted: Some(ms(100)), first: Some(ms(350)), finished: ms(1350) },
+            prompt_tokens: 60,
+            cached_tokens: 200,
+            forced_tokens: 4,
+            generated_tokens: 11,
+            outcome: "ok".into(),
+            created_at: datetime!(2026-01-31 09:30:00.25 UTC),
+        }
+    }
+
+    pub(in crate::store) fn analysis(job: &str, analysis: Analysis, outcome: Outcome) -> AnalysisMetric {
+        AnalysisMetric {
+            job_id: job.into(),
+            restaurant_id: "r-1".into(),
+            analysis,
+            outcome,
+            model: "m".into(),
+            prompt_version: "p".into(),
+            processing: ms(800),
+            queue: ms(200),
+            ttft: Some(ms(450)),
+            usage: Usage {
+                reviews: 20,
+                reviews_read: 5,
+                reviews_cached: 15,
+                prompt_tokens: 90,
+                reused_tokens: 700,
+                forced_tokens: 4,
+                generated_tokens: 6,
+                baseline_tokens: 1000,
+                ..Usage::default()
+            },
+            warning_count: 1,
+            created_at: datetime!(2026-01-31 18:30:00 +9),
+        }
+    }
+
+    pub(in crate::store) fn goodput() -> GoodputWindow {
+        let ttft = Some(TtftQuantiles { p50: ms(300), p95: ms(1500), max: ms(2500) });
+        GoodputWindow {
+            worker: "w-1".into(),
+            ended_at: datetime!(2026-01-31 09:31:00 UTC),
+            window: Window {
+                from: ms(5000),
+                to: ms(15_000),
+                jobs: 4,
+                jobs_met: 3,
+                tokens: 900,
+                tokens_met: 600,
+                ttft,
+            },
+        }
+    }
+
+    #[test]
+    fn the_parts_of_a_request_add_up_and_the_first_token_includes_the_queue() {
+        let times = request("q").times;
+        let parts = times.queue() + times.prefill().unwrap() + times.decode().unwrap();
+        assert_eq!(parts, times.finished);
+        assert_eq!(times.ttft(), Some(times.queue() + times.prefill().unwrap()));
+    }
+
+    #[test]
+    fn a_request_that_was_never_admitted_only_queued() {
+        let times = RequestTimes { admitted: None, first: None, finished: ms(70) };
+        assert_eq!(
+            (times.queue(), times.prefill(), times.decode(), times.ttft()),
+            (ms(70), None, None, None)
+        );
+        assert_eq!(RequestMetric { times, ..request("q") }.tps(), None);
+    }
+
+    #[test]
+    fn the_time_per_output_token_leaves_the_first_one_out() {
+        assert_eq!(request("q").tpot(), Some(ms(100)));
+        for generated_tokens in [0, 1] {
+            assert_eq!(RequestMetric { generated_tokens, ..request("q") }.tpot(), None);
+        }
+    }
+
+    #[test]
+    fn tokens_per_second_count_what_was_computed_while_it_was_worked() {
+        assert_eq!(request("q").tps(), Some(75.0 / 1.25));
+    }
+
+    #[test]
+    fn a_window_starts_its_length_before_its_end() {
+        assert_eq!(goodput().started_at(), datetime!(2026-01-31 09:30:50 UTC));
+    }
+
+    #[test]
+    fn dates_are_written_in_utc_and_one_width() {
+        assert_eq!(utc_text(datetime!(2026-01-31 18:30:00 +9)), "2026-01-31T09:30:00.000Z");
+        assert_eq!(utc_text(datetime!(2026-01-31 09:30:00.123_9 UTC)), "2026-01-31T09:30:00.123Z");
+    }
+}

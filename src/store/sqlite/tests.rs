@@ -1,0 +1,549 @@
+//! Over real files in folders of their own.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use proptest::prelude::*;
+use sqlx::Row;
+use tempfile::TempDir;
+use time::OffsetDateTime;
+use time::macros::datetime;
+
+use super::*;
+use crate::job::Analysis;
+use crate::result::Outcome;
+use crate::store::contract::{self, block_on, facts_of, key, last_of};
+use crate::store::metric_writer::{MetricWriter, WriterReport, WriterSettings};
+use crate::store::metrics::tests::{analysis, goodput, request};
+use crate::store::metrics::{MetricRow, MetricStore};
+use crate::store::{ClauseFacts, FactStore, ReviewFacts};
+
+fn folder() -> (TempDir, PathBuf) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("maitred.db");
+    (folder, path)
+}
+
+/// Runs SQL behind the store's back.
+async fn tamper(store: &SqliteStore, sql: &'static str) {
+    sqlx::raw_sql(sql).execute(&store.writer).await.unwrap();
+}
+
+async fn count(store: &SqliteStore, sql: &'static str) -> i64 {
+    sqlx::query_scalar(sql).fetch_one(&store.readers).await.unwrap()
+}
+
+async fn refusal(path: &Path) -> String {
+    SqliteStore::open(path).await.expect_err("it should be refused").to_string()
+}
+
+#[test]
+fn it_keeps_the_contract_of_fact_stores() {
+    let (_folder, path) = folder();
+    block_on(async { contract::holds(&SqliteStore::open(&path).await.unwrap()).await });
+}
+
+#[test]
+fn an_empty_file_becomes_a_store() {
+    let (_folder, path) = folder();
+    std::fs::File::create(&path).unwrap();
+    block_on(async {
+        let store = SqliteStore::open(&path).await.unwrap();
+        assert_eq!(count(&store, "PRAGMA application_id").await, i64::from(APPLICATION_ID));
+        assert_eq!(count(&store, "PRAGMA auto_vacuum").await, 2, "incremental");
+        let journal: String =
+            sqlx::query_scalar("PRAGMA journal_mode").fetch_one(&store.readers).await.unwrap();
+        assert_eq!(journal, "wal");
+        for table in ["facts", "last_results", "aspect_counts", "llm_metrics", "token_saving", "hour_of_day"]
+        {
+            let known: i64 = sqlx::query_scalar("SELECT count(*) FROM sqlite_schema WHERE name = ?")
+                .bind(table)
+                .fetch_one(&store.readers)
+                .await
+                .unwrap();
+            assert_eq!(known, 1, "{table}");
+        }
+    });
+}
+
+#[test]
+fn what_was_kept_is_there_after_reopening() {
+    let (folder, _) = folder();
+    let path = folder.path().join("a folder that is missing").join("maitred.db");
+    block_on(async {
+        let store = SqliteStore::open(&path).await.unwrap();
+        store.put_many(vec![(key("m", "t"), facts_of(3, 0.7))]).await.unwrap();
+        store.put_last_result(last_of("r", "m", 2)).await.unwrap();
+        store.put_aspect_counts("m", "r", 9, &[4]).await.unwrap();
+        store.close().await.unwrap();
+        assert!(!path.with_extension("db-wal").exists(), "everything is in the one file");
+
+        let store = SqliteStore::open(&path).await.unwrap();
+        assert_eq!(store.get_many(&[key("m", "t")]).await.unwrap(), [Some(facts_of(3, 0.7))]);
+        assert_eq!(store.last_result("r").await.unwrap(), Some(last_of("r", "m", 2)));
+        assert_eq!(store.aspect_rates("m", "other", 1).await.unwrap()[0].positive, 4);
+    });
+}
+
+#[test]
+fn a_closed_store_refuses_and_does_not_hang() {
+    let (_folder, path) = folder();
+    block_on(async {
+        let store = SqliteStore::open(&path).await.unwrap();
+        store.close().await.unwrap();
+        assert!(store.get_many(&[key("m", "t")]).await.is_err());
+        assert!(store.close().await.is_err(), "there is nothing left to prune");
+    });
+}
+
+/// A folder in which nothing can be created, not even by root, whom permissions do not bind.
+fn unwritable_folder() -> (TempDir, PathBuf) {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o555)).unwrap();
+    let bound = std::fs::File::create(folder.path().join("probe")).is_err();
+    let path = if bound { folder.path().to_owned() } else { "/proc".into() };
+    (folder, path)
+}
+
+#[test]
+fn a_folder_that_cannot_be_written_is_refused_with_what_to_do() {
+    let (_folder, unwritable) = unwritable_folder();
+    block_on(async {
+        let message = refusal(&unwritable.join("maitred.db")).await;
+        assert!(message.contains("name a file in a folder that can be written"), "{message}");
+        let message = refusal(&unwritable.join("deeper").join("maitred.db")).await;
+        assert!(message.contains("its folder cannot be created"), "{message}");
+    });
+}
+
+#[test]
+fn a_file_that_cannot_be_written_is_refused_even_if_its_schema_is_up_to_date() {
+    use std::os::unix::fs::PermissionsExt;
+    let (_folder, path) = folder();
+    block_on(async {
+        SqliteStore::open(&path).await.unwrap().close().await.unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o444)).unwrap();
+        if std::fs::File::options().write(true).open(&path).is_ok() {
+            eprintln!("skipped: this user may write to a read-only file");
+            return;
+        }
+        let message = refusal(&path).await;
+        assert!(message.contains("change its permissions"), "{message}");
+    });
+}
+
+#[test]
+fn a_folder_is_not_a_file() {
+    let (folder, _) = folder();
+    let message = block_on(refusal(folder.path()));
+    assert!(message.contains("it is a folder"), "{message}");
+}
+
+#[test]
+fn a_file_that_is_no_database_is_refused_and_left_as_it_was() {
+    let (_folder, path) = folder();
+    let text = "review_id,text\n".repeat(400);
+    std::fs::write(&path, &text).unwrap();
+    let message = block_on(refusal(&path));
+    assert!(message.contains("not an SQLite database"), "{message}");
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), text);
+}
+
+#[test]
+fn a_damaged_file_is_refused() {
+    let (_folder, path) = folder();
+    block_on(async { SqliteStore::open(&path).await.unwrap().close().await.unwrap() });
+    let mut bytes = std::fs::read(&path).unwrap();
+    bytes[4096..].fill(0xff);
+    std::fs::write(&path, bytes).unwrap();
+    let message = block_on(refusal(&path));
+    assert!(message.contains("it is damaged"), "{message}");
+}
+
+#[test]
+fn damage_behind_the_schema_is_an_error_of_the_call_that_meets_it() {
+    let (_folder, path) = folder();
+    block_on(async {
+        SqliteStore::open(&path).await.unwrap().close().await.unwrap();
+        let end = std::fs::metadata(&path).unwrap().len() as usize;
+        let store = SqliteStore::open(&path).await.unwrap();
+        let puts = (0..50).map(|id| (key("m", &id.to_string()), facts_of(4, 0.5))).collect();
+        store.put_many(puts).await.unwrap();
+        store.close().await.unwrap();
+        let mut bytes = std::fs::read(&path).unwrap();
+        // Pages that were added with the facts hold facts, or their index.
+        bytes[end..].fill(0xff);
+        std::fs::write(&path, bytes).unwrap();
+
+        let store = SqliteStore::open(&path).await.unwrap();
+        let keys: Vec<_> = (0..50).map(|id| key("m", &id.to_string())).collect();
+        let message = store.get_many(&keys).await.unwrap_err().to_string();
+        assert!(message.contains("it is damaged"), "{message}");
+    });
+}
+
+#[test]
+fn a_database_of_another_program_is_refused_and_left_as_it_was() {
+    let (_folder, path) = folder();
+    block_on(async {
+        let options = SqliteConnectOptions::new().filename(&path).create_if_missing(true);
+        let mut other = options.connect().await.unwrap();
+        sqlx::raw_sql("CREATE TABLE bookmarks (url TEXT)").execute(&mut other).await.unwrap();
+        other.close().await.unwrap();
+        let before = std::fs::read(&path).unwrap();
+        let message = refusal(&path).await;
+        assert!(message.contains("another program"), "{message}");
+        assert_eq!(std::fs::read(&path).unwrap(), before);
+    });
+}
+
+#[test]
+fn a_file_of_a_newer_version_is_refused_by_its_schema() {
+    let (_folder, path) = folder();
+    block_on(async {
+        let store = SqliteStore::open(&path).await.unwrap();
+        tamper(&store, "INSERT INTO _sqlx_migrations SELECT 9999, 'later', installed_on, success, checksum, 0 FROM _sqlx_migrations")
+            .await;
+        store.close().await.unwrap();
+        let message = refusal(&path).await;
+        assert!(message.contains("newer version (schema 9999"), "{message}");
+    });
+}
+
+#[test]
+fn many_openers_of_a_new_file_all_succeed() {
+    let (_folder, path) = folder();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(4).enable_all().build().unwrap();
+    runtime.block_on(async {
+        let openers: Vec<_> = (0..8)
+            .map(|_| {
+                let path = path.clone();
+                tokio::spawn(async move { SqliteStore::open(&path).await })
+            })
+            .collect();
+        for opener in openers {
+            opener.await.unwrap().unwrap();
+        }
+    });
+}
+
+#[test]
+fn writers_of_two_processes_wait_for_each_other() {
+    let (_folder, path) = folder();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(4).enable_all().build().unwrap();
+    runtime.block_on(async {
+        // Two stores share nothing but the file, as two processes would.
+        let stores = [
+            Arc::new(SqliteStore::open(&path).await.unwrap()),
+            Arc::new(SqliteStore::open(&path).await.unwrap()),
+        ];
+        let writers: Vec<_> = (0..16_usize)
+            .map(|writer| {
+                let store = Arc::clone(&stores[writer % 2]);
+                tokio::spawn(async move {
+                    for batch in 0..5 {
+                        let puts =
+                            (0..4).map(|id| (key("m", &format!("{writer}-{batch}-{id}")), facts_of(1, 0.5)));
+                        store.put_many(puts.collect()).await?;
+                        let counts = [writer as u64, 1];
+                        store.put_aspect_counts("m", &format!("r{writer}"), 40, &counts).await?;
+                        store.record(&[MetricRow::Request(request(&format!("{writer}-{batch}")))]).await?;
+                    }
+                    Ok::<_, StoreError>(())
+                })
+            })
+            .collect();
+        for writer in writers {
+            writer.await.unwrap().unwrap();
+        }
+        assert_eq!(count(&stores[0], "SELECT count(*) FROM facts").await, 16 * 5 * 4);
+        assert_eq!(count(&stores[1], "SELECT count(*) FROM llm_metrics").await, 16 * 5);
+        let rates = stores[1].aspect_rates("m", "none of them", 2).await.unwrap();
+        assert_eq!((rates[0].restaurants, rates[0].positive, rates[1].positive), (16, (0..16).sum(), 16));
+    });
+}
+
+#[test]
+fn a_lookup_of_more_keys_than_a_statement_takes_keeps_their_order() {
+    let (_folder, path) = folder();
+    block_on(async {
+        let store = SqliteStore::open(&path).await.unwrap();
+        let puts =
+            (0..1201).map(|id| (key("m", &id.to_string()), ReviewFacts { tokens: id, ..facts_of(0, 0.0) }));
+        store.put_many(puts.collect()).await.unwrap();
+        // Every third is asked for twice, and there are unknown ones between them.
+        let ids: Vec<u32> = (0..1500).rev().chain((0..1500).step_by(3)).collect();
+        let keys: Vec<_> = ids.iter().map(|id| key("m", &id.to_string())).collect();
+        let found = store.get_many(&keys).await.unwrap();
+        let tokens: Vec<_> = found.iter().map(|facts| facts.as_ref().map(|facts| facts.tokens)).collect();
+        let expected: Vec<_> = ids.iter().map(|&id| (id < 1201).then_some(id)).collect();
+        assert_eq!(tokens, expected);
+    });
+}
+
+#[test]
+fn a_value_that_cannot_be_read_is_unknown_until_it_is_replaced() {
+    let (_folder, path) = folder();
+    block_on(async {
+        let store = SqliteStore::open(&path).await.unwrap();
+        let pair = (key("m", "t"), facts_of(1, 0.5));
+        store.put_many(vec![pair.clone()]).await.unwrap();
+        store.put_last_result(last_of("r", "m", 2)).await.unwrap();
+        tamper(&store, "UPDATE facts SET value = x'c1'; UPDATE last_results SET value = x'c1'").await;
+        assert_eq!(store.get_many(&[key("m", "t")]).await.unwrap(), [None]);
+        assert_eq!(store.last_result("r").await.unwrap(), None);
+        store.put_many(vec![pair.clone()]).await.unwrap();
+        assert_eq!(store.get_many(&[pair.0]).await.unwrap(), [Some(pair.1)]);
+    });
+}
+
+fn any_facts() -> impl Strategy<Value = ReviewFacts> {
+    let vector = || prop::collection::vec(any::<u8>(), 0..64);
+    let p_positive = || prop::option::of(0.0_f32..=1.0);
+    let clause =
+        (any::<u32>(), any::<u32>(), prop::collection::vec(any::<u16>(), 0..4), p_positive(), vector())
+            .prop_map(|(start, end, aspects, p_positive, vector)| ClauseFacts {
+                start,
+                end,
+                aspects,
+                p_positive,
+                vector,
+            });
+    (any::<u32>(), p_positive(), prop::collection::vec(clause, 0..6), vector())
+        .prop_map(|(tokens, p_positive, clauses, vector)| ReviewFacts { tokens, p_positive, clauses, vector })
+}
+
+#[test]
+fn any_facts_come_back_as_they_were_put() {
+    let (_folder, path) = folder();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let store = runtime.block_on(SqliteStore::open(&path)).unwrap();
+    proptest!(ProptestConfig::with_cases(64), |(all in prop::collection::vec(any_facts(), 1..5), text in ".{0,12}")| {
+        runtime.block_on(async {
+            let puts: Vec<_> =
+                all.iter().enumerate().map(|(id, facts)| (key("m", &format!("{text}{id}")), facts.clone())).collect();
+            let keys: Vec<_> = puts.iter().map(|(key, _)| key.clone()).collect();
+            store.put_many(puts).await.unwrap();
+            let expected: Vec<_> = all.into_iter().map(Some).collect();
+            prop_assert_eq!(store.get_many(&keys).await.unwrap(), expected);
+            Ok(())
+        })?;
+    });
+}
+
+#[test]
+fn using_facts_keeps_them_from_being_pruned() {
+    let (_folder, path) = folder();
+    block_on(async {
+        let store = SqliteStore::open(&path).await.unwrap();
+        let puts = ["used", "unused"].map(|text| (key("m", text), facts_of(1, 0.5)));
+        store.put_many(puts.into()).await.unwrap();
+        tamper(&store, "UPDATE facts SET last_used = 0").await;
+        store.get_many(&[key("m", "used")]).await.unwrap();
+        store.prune(OffsetDateTime::now_utc()).await.unwrap();
+        let found = store.get_many(&["used", "unused"].map(|text| key("m", text))).await.unwrap();
+        assert_eq!(found, [Some(facts_of(1, 0.5)), None]);
+    });
+}
+
+#[test]
+fn facts_over_the_size_go_by_use_and_the_file_shrinks() {
+    let (_folder, path) = folder();
+    block_on(async {
+        let store = SqliteStore::open(&path).await.unwrap();
+        let puts = (0..200).map(|id| (key("m", &id.to_string()), facts_of(4, 0.5)));
+        store.put_many(puts.collect()).await.unwrap();
+        // All within the days that are kept, the first ones most recently.
+        tamper(&store, "UPDATE facts SET last_used = last_used - CAST(text AS INTEGER)").await;
+        let each = count(&store, "SELECT max(bytes) FROM facts").await as u64;
+        let before = {
+            store.close().await.unwrap();
+            std::fs::metadata(&path).unwrap().len()
+        };
+
+        let retention = Retention { fact_bytes: 10 * each + each / 2, ..Retention::default() };
+        let store = SqliteStore::open(&path).await.unwrap().with_retention(retention);
+        store.close().await.unwrap();
+        let after = std::fs::metadata(&path).unwrap().len();
+        assert!(after < before / 2, "{before} bytes became {after}");
+
+        let store = SqliteStore::open(&path).await.unwrap();
+        assert_eq!(count(&store, "SELECT count(*) FROM facts").await, 10);
+        assert_eq!(count(&store, "SELECT max(CAST(text AS INTEGER)) FROM facts").await, 9);
+    });
+}
+
+#[test]
+fn rates_of_a_reader_go_as_a_whole_or_not_at_all() {
+    let (_folder, path) = folder();
+    block_on(async {
+        let store = SqliteStore::open(&path).await.unwrap();
+        for (reader, restaurant) in [("old", "a"), ("old", "b"), ("live", "a"), ("live", "b")] {
+            store.put_aspect_counts(reader, restaurant, 10, &[5]).await.unwrap();
+        }
+        store.put_last_result(last_of("a", "old", 1)).await.unwrap();
+        store.put_last_result(last_of("b", "live", 1)).await.unwrap();
+        tamper(&store, "UPDATE aspect_counts SET updated_at = 0 WHERE reader = 'old' OR restaurant_id = 'a'")
+            .await;
+        tamper(&store, "UPDATE last_results SET updated_at = 0 WHERE restaurant_id = 'a'").await;
+        store.prune(OffsetDateTime::now_utc()).await.unwrap();
+        assert_eq!(store.aspect_rates("old", "", 1).await.unwrap()[0].restaurants, 0);
+        assert_eq!(store.aspect_rates("live", "", 1).await.unwrap()[0].restaurants, 2);
+        assert_eq!(store.last_result("a").await.unwrap(), None);
+        assert_eq!(store.last_result("b").await.unwrap(), Some(last_of("b", "live", 1)));
+    });
+}
+
+#[test]
+fn metrics_are_kept_for_their_days() {
+    let (_folder, path) = folder();
+    block_on(async {
+        let store = SqliteStore::open(&path).await.unwrap();
+        let rows = [
+            MetricRow::Request(request("q")),
+            MetricRow::Analysis(analysis("j", Analysis::Summary, Outcome::Ok)),
+            MetricRow::Goodput(goodput()),
+        ];
+        store.record(&rows).await.unwrap();
+        let held = "SELECT (SELECT count(*) FROM llm_metrics) + (SELECT count(*) FROM analysis_metrics)
+                         + (SELECT count(*) FROM goodput_windows)";
+        store.prune(datetime!(2026-05-01 09:00 UTC)).await.unwrap();
+        assert_eq!(count(&store, held).await, 3, "90 days after");
+        store.prune(datetime!(2026-05-02 10:00 UTC)).await.unwrap();
+        assert_eq!(count(&store, held).await, 0);
+    });
+}
+
+#[test]
+fn a_request_is_written_with_its_derived_columns() {
+    let (_folder, path) = folder();
+    block_on(async {
+        let store = SqliteStore::open(&path).await.unwrap();
+        store.record(&[MetricRow::Request(request("q"))]).await.unwrap();
+        let row = sqlx::query("SELECT * FROM llm_metrics").fetch_one(&store.readers).await.unwrap();
+        let times = ["queue_ms", "prefill_ms", "decode_ms", "total_ms", "ttft_ms", "tpot_ms", "tps"]
+            .map(|column| row.get::<f64, _>(column).to_string());
+        assert_eq!(times, ["100", "250", "1000", "1350", "350", "100", "60"]);
+        let tokens = ["prompt_tokens", "cached_tokens", "forced_tokens", "generated_tokens"]
+            .map(|column| row.get::<i64, _>(column));
+        assert_eq!(tokens, [60, 200, 4, 11]);
+        let texts =
+            ["request_id", "job_id", "restaurant_id", "analysis", "kind", "model", "outcome", "created_at"]
+                .map(|column| row.get::<String, _>(column));
+        assert_eq!(
+            texts,
+            ["q", "j-1", "r-1", "summary", "generation", "m", "ok", "2026-01-31T09:30:00.250Z"]
+        );
+    });
+}
+
+#[test]
+fn a_failed_analysis_keeps_its_code_and_has_no_first_token() {
+    let (_folder, path) = folder();
+    block_on(async {
+        let store = SqliteStore::open(&path).await.unwrap();
+        let outcome = Outcome::Failed { code: "engine_stopped".into(), message: "start it again".into() };
+        let mut failed = analysis("j", Analysis::Summary, outcome);
+        failed.ttft = None;
+        store.record(&[MetricRow::Analysis(failed)]).await.unwrap();
+        let row: (String, String, Option<f64>, f64, f64, i64, i64, i64, i64, String) = sqlx::query_as(
+            "SELECT outcome, error_code, ttft_ms, processing_ms, queue_ms, cached_tokens, cache_hits, baseline_tokens,
+                    warning_count, created_at FROM analysis_metrics",
+        )
+        .fetch_one(&store.readers)
+        .await
+        .unwrap();
+        let created_at = "2026-01-31T09:30:00.000Z".to_owned();
+        let expected = (
+            "failed".to_owned(),
+            "engine_stopped".to_owned(),
+            None,
+            800.0,
+            200.0,
+            700,
+            15,
+            1000,
+            1,
+            created_at,
+        );
+        assert_eq!(row, expected);
+    });
+}
+
+#[test]
+fn a_goodput_window_is_written_in_wall_time() {
+    let (_folder, path) = folder();
+    block_on(async {
+        let store = SqliteStore::open(&path).await.unwrap();
+        store.record(&[MetricRow::Goodput(goodput())]).await.unwrap();
+        let row: (String, String, f64, f64, f64, f64, f64, f64) = sqlx::query_as(
+            "SELECT started_at, ended_at, wall_seconds, throughput_tps, goodput_tps, compliance, ttft_p50_ms, ttft_p95_ms
+             FROM goodput_windows",
+        )
+        .fetch_one(&store.readers)
+        .await
+        .unwrap();
+        let (start, end) = ("2026-01-31T09:30:50.000Z".to_owned(), "2026-01-31T09:31:00.000Z".to_owned());
+        assert_eq!(row, (start, end, 10.0, 90.0, 60.0, 0.75, 300.0, 1500.0));
+    });
+}
+
+#[test]
+fn the_same_metrics_twice_are_there_once() {
+    let (_folder, path) = folder();
+    block_on(async {
+        let store = SqliteStore::open(&path).await.unwrap();
+        let rows = [
+            MetricRow::Request(request("q")),
+            MetricRow::Analysis(analysis("j", Analysis::Summary, Outcome::Ok)),
+            MetricRow::Analysis(analysis("j", Analysis::Sentiment, Outcome::Ok)),
+            MetricRow::Goodput(goodput()),
+        ];
+        store.record(&rows).await.unwrap();
+        store.record(&rows).await.unwrap();
+        assert_eq!(count(&store, "SELECT count(*) FROM llm_metrics").await, 1);
+        assert_eq!(count(&store, "SELECT count(*) FROM analysis_metrics").await, 2);
+        assert_eq!(count(&store, "SELECT count(*) FROM goodput_windows").await, 1);
+    });
+}
+
+#[test]
+fn failures_save_no_tokens_and_show_up_at_their_hour() {
+    let (_folder, path) = folder();
+    block_on(async {
+        let store = SqliteStore::open(&path).await.unwrap();
+        let failed = || Outcome::Failed { code: "c".into(), message: "m".into() };
+        let outcomes = [Outcome::Ok, Outcome::Unchanged, failed(), Outcome::NoData, Outcome::Stale];
+        let rows = outcomes.into_iter().enumerate().map(|(job, outcome)| {
+            MetricRow::Analysis(analysis(&job.to_string(), Analysis::Summary, outcome))
+        });
+        store.record(&rows.collect::<Vec<_>>()).await.unwrap();
+        let saving: (String, i64, i64, i64, f64) = sqlx::query_as(
+            "SELECT day, analyses, baseline_tokens, computed_tokens, saved_share FROM token_saving",
+        )
+        .fetch_one(&store.readers)
+        .await
+        .unwrap();
+        assert_eq!(saving, ("2026-01-31".to_owned(), 2, 2000, 200, 0.9));
+        let hour: (i64, i64, i64, i64, i64) =
+            sqlx::query_as("SELECT hour, analyses, worked, unchanged, failed FROM hour_of_day")
+                .fetch_one(&store.readers)
+                .await
+                .unwrap();
+        assert_eq!(hour, (9, 5, 1, 1, 1));
+    });
+}
+
+#[test]
+fn the_writer_brings_every_row_into_the_file() {
+    let (_folder, path) = folder();
+    block_on(async {
+        let store = Arc::new(SqliteStore::open(&path).await.unwrap());
+        let settings = WriterSettings { batch: 32, ..WriterSettings::default() };
+        let writer = MetricWriter::spawn(Arc::clone(&store), settings);
+        (0..300).for_each(|id| writer.offer(MetricRow::Request(request(&id.to_string()))));
+        assert_eq!(writer.close().await, WriterReport { written: 300, dropped: 0, failed: 0 });
+        assert_eq!(count(&store, "SELECT count(*) FROM llm_metrics").await, 300);
+    });
+}
