@@ -4,8 +4,12 @@
 //! Claims' texts are not written here: a draft carries what a claim must agree with.
 
 pub mod aspects;
+pub mod calibration;
 mod cluster;
 pub mod evidence;
+pub mod near;
+pub mod pack;
+pub mod reader;
 pub mod sentiment;
 pub mod strengths;
 

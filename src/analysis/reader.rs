@@ -1,0 +1,265 @@
+//! Reading: from review texts to facts, by the embedding model and probes of the language model.
+//!
+//! A review is cut into clauses; each clause is embedded and compared with the aspects' seeds; a clause near an
+//! aspect gets its polarity from a probe, and so does the review as a whole. Nothing is generated. Facts depend on
+//! the text, the models and the pack alone, which is what makes them cacheable for ever.
+
+mod language;
+mod probes;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+pub use self::language::{EmbedderInfo, LanguageReader, ReaderError};
+use self::probes::{Plan, Target};
+use crate::engine::{Answer, BranchAnswer, Engine, RequestError, RequestTiming, Tokenizer};
+use crate::job::Language;
+use crate::result::Usage;
+use crate::scheduler::Arrival;
+use crate::selection::vector::UnitVector;
+use crate::store::{ClauseFacts, ReviewFacts};
+use crate::text::clauses;
+
+/// Reviews that are embedded and probed together: enough to fill many batches, few enough that the first label of
+/// a large job does not wait for all its embeddings.
+const GROUP: usize = 48;
+
+/// How reviews are read.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct ReadSettings {
+    /// When a clause is near an aspect.
+    pub near: super::near::NearSettings,
+    /// Where the review's own label comes from.
+    pub label: LabelSource,
+    /// Tokens of a review that its own probe reads at most; of a longer one the beginning and the end are read.
+    pub max_review_tokens: usize,
+}
+
+/// Where a review's label comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LabelSource {
+    /// A probe of the whole text.
+    Probe,
+    /// Its clauses' probes, weighted by length; all clauses are probed then.
+    Clauses,
+    /// Both, evenly in log odds.
+    Both,
+}
+
+impl Default for ReadSettings {
+    fn default() -> Self {
+        Self { near: super::near::NearSettings::default(), label: LabelSource::Probe, max_review_tokens: 384 }
+    }
+}
+
+/// A request as it went, for the metrics.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RequestRecord {
+    /// What it was for.
+    pub purpose: &'static str,
+    /// Tokens.
+    pub usage: crate::engine::RequestUsage,
+    /// Times on the engine's clock; of a failed request only zeros.
+    pub timing: RequestTiming,
+    /// `ok`, or the error.
+    pub outcome: Result<(), String>,
+}
+
+/// What reading or writing cost.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Cost {
+    /// Sums.
+    pub usage: Usage,
+    /// Each request.
+    pub requests: Vec<RequestRecord>,
+}
+
+impl Cost {
+    /// Adds another's.
+    pub fn add(&mut self, other: Self) {
+        self.usage.add(&other.usage);
+        self.requests.extend(other.requests);
+    }
+
+    /// Takes note of a request.
+    pub fn note(&mut self, purpose: &'static str, outcome: &Result<Answer, RequestError>) {
+        self.usage.requests += 1;
+        let record = match outcome {
+            Ok(answer) => {
+                self.usage.prompt_tokens += u64::from(answer.usage.prompt);
+                self.usage.reused_tokens += u64::from(answer.usage.reused);
+                self.usage.forced_tokens += u64::from(answer.usage.forced);
+                self.usage.generated_tokens += u64::from(answer.usage.generated);
+                RequestRecord { purpose, usage: answer.usage, timing: answer.timing, outcome: Ok(()) }
+            }
+            Err(error) => RequestRecord {
+                purpose,
+                usage: crate::engine::RequestUsage::default(),
+                timing: RequestTiming::default(),
+                outcome: Err(error.to_string()),
+            },
+        };
+        self.requests.push(record);
+    }
+
+    /// First label or token on the engine's clock.
+    pub fn first_output(&self) -> Option<Duration> {
+        let answered = self.requests.iter().filter(|record| record.outcome.is_ok());
+        answered.map(|record| record.timing.first_output).min()
+    }
+
+    /// First admission on the engine's clock.
+    pub fn first_admission(&self) -> Option<Duration> {
+        let answered = self.requests.iter().filter(|record| record.outcome.is_ok());
+        answered.map(|record| record.timing.admitted).min()
+    }
+}
+
+/// What reading gave: one entry per text, in order.
+#[derive(Debug)]
+pub struct Reading {
+    /// The facts, or why there are none.
+    pub facts: Vec<Result<ReviewFacts, RequestError>>,
+    /// What it cost.
+    pub cost: Cost,
+}
+
+/// The models, ready to read in some languages.
+pub struct Reader {
+    engine: Engine,
+    tokenizer: Arc<dyn Tokenizer>,
+    languages: BTreeMap<Language, LanguageReader>,
+    settings: ReadSettings,
+}
+
+impl Reader {
+    /// A reader over a running engine.
+    pub fn new(
+        engine: Engine,
+        tokenizer: Arc<dyn Tokenizer>,
+        languages: BTreeMap<Language, LanguageReader>,
+        settings: ReadSettings,
+    ) -> Self {
+        Self { engine, tokenizer, languages, settings }
+    }
+
+    /// The engine.
+    pub fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    /// The language model's tokenizer.
+    pub fn tokenizer(&self) -> &dyn Tokenizer {
+        self.tokenizer.as_ref()
+    }
+
+    /// What is ready for a language.
+    pub fn language(&self, language: Language) -> Option<&LanguageReader> {
+        self.languages.get(&language)
+    }
+
+    /// How reviews are read.
+    pub fn settings(&self) -> &ReadSettings {
+        &self.settings
+    }
+
+    /// Reads the texts. A text that fails, fails alone; dropping the future cancels.
+    pub async fn read(&self, reader: &LanguageReader, texts: &[&str], arrival: Arrival) -> Reading {
+        let groups = texts.chunks(GROUP).map(|group| self.read_group(reader, group, arrival));
+        let mut reading = Reading { facts: Vec::with_capacity(texts.len()), cost: Cost::default() };
+        for group in futures_util::future::join_all(groups).await {
+            reading.facts.extend(group.facts);
+            reading.cost.add(group.cost);
+        }
+        reading
+    }
+
+    async fn read_group(&self, reader: &LanguageReader, texts: &[&str], arrival: Arrival) -> Reading {
+        let mut cost = Cost::default();
+        let cuts: Vec<_> = texts.iter().map(|text| clauses::split(text, &reader.pack.clauses)).collect();
+        let clause_texts: Vec<&str> = texts
+            .iter()
+            .zip(&cuts)
+            .flat_map(|(text, ranges)| ranges.iter().map(|range| &text[range.clone()]))
+            .collect();
+        cost.usage.embedded_texts += clause_texts.len() as u32;
+        let vectors = match self.embed(reader, &clause_texts).await {
+            Ok(vectors) => vectors,
+            Err(error) => return Reading { facts: texts.iter().map(|_| Err(error.clone())).collect(), cost },
+        };
+        let mut vectors = vectors.into_iter();
+        let mut plans: Vec<Plan> = texts
+            .iter()
+            .zip(cuts)
+            .map(|(text, ranges)| {
+                let embedded = ranges.into_iter().map(|range| (range, vectors.next().flatten())).collect();
+                Plan::new(self, reader, text, embedded)
+            })
+            .collect();
+        let mut targets: Vec<(usize, Target)> = Vec::new();
+        let mut requests = Vec::new();
+        for (index, plan) in plans.iter().enumerate() {
+            for (target, request) in plan.requests(self, reader, arrival) {
+                targets.push((index, target));
+                requests.push(request);
+            }
+        }
+        for ((index, target), outcome) in targets.into_iter().zip(self.engine.run(requests).await) {
+            cost.note("facts", &outcome);
+            plans[index].take(target, outcome.map(|answer| leaning(&answer)), reader);
+        }
+        Reading { facts: plans.into_iter().map(|plan| plan.finish(self.settings.label)).collect(), cost }
+    }
+
+    /// Unit embeddings; `None` where the model gives no direction.
+    pub async fn embed(
+        &self,
+        reader: &LanguageReader,
+        texts: &[&str],
+    ) -> Result<Vec<Option<UnitVector>>, RequestError> {
+        if texts.is_empty() {
+            return Ok(Vec::new());
+        }
+        let tokens = texts.iter().map(|text| reader.embedder.tokens(text)).collect();
+        let vectors = self.engine.embed(reader.embedder.index, tokens).await?;
+        Ok(vectors.into_iter().map(UnitVector::new).collect())
+    }
+
+    /// Calibrated probability that each text is positive.
+    pub async fn polarity(
+        &self,
+        reader: &LanguageReader,
+        texts: &[&str],
+        arrival: Arrival,
+        purpose: &'static str,
+        cost: &mut Cost,
+    ) -> Vec<Result<f32, RequestError>> {
+        let requests = texts.iter().map(|text| {
+            let body = self.tokenizer.tokenize(&reader.pack.polarity_body(text), false);
+            reader.probe(body, arrival)
+        });
+        let outcomes = self.engine.run(requests.collect()).await;
+        outcomes
+            .into_iter()
+            .map(|outcome| {
+                cost.note(purpose, &outcome);
+                outcome.map(|answer| reader.calibration.probability(leaning(&answer)))
+            })
+            .collect()
+    }
+}
+
+/// `ln P(positive) − ln P(negative)` of a polarity probe.
+fn leaning(answer: &Answer) -> f32 {
+    match answer.branches.first() {
+        // Labels are registered as positive, negative.
+        Some(BranchAnswer::Probe(log)) if log.len() == 2 => log[0] - log[1],
+        _ => 0.0,
+    }
+}
+
+/// Facts of a text in which there is nothing to read.
+fn nothing_to_read(tokens: u32) -> ReviewFacts {
+    ReviewFacts { tokens, p_positive: None, clauses: Vec::<ClauseFacts>::new(), vector: Vec::new() }
+}
