@@ -7,9 +7,9 @@ use std::collections::{BTreeMap, HashMap};
 use std::hash::Hash;
 use std::sync::Arc;
 
-/// Charged per entry for the hash bucket, the order's node, the shared key and the allocator's own: what
-/// measures as about 200 bytes on 64-bit, rounded up.
-const ENTRY_OVERHEAD: usize = 256;
+/// Charged per entry for the hash bucket, the order's node, the shared key, the value's header and what the allocator
+/// adds. Resident memory grew by 330 bytes per entry beyond keys and values with 57,000 small facts (x86-64 Linux).
+const ENTRY_OVERHEAD: usize = 352;
 
 struct Entry<V> {
     value: V,
