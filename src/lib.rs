@@ -6,10 +6,14 @@ pub mod cli;
 pub mod config;
 pub mod digest;
 pub mod engine;
+pub mod eval;
 pub mod input;
 pub mod job;
+pub mod model;
 pub mod output;
 pub mod result;
+#[cfg(feature = "llama")]
+pub mod runtime;
 pub mod scheduler;
 pub mod selection;
 pub mod stats;

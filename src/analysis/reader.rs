@@ -8,11 +8,15 @@ mod language;
 mod probes;
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::OnceCell;
+
 pub use self::language::{EmbedderInfo, LanguageReader, ReaderError};
 use self::probes::{Plan, Target};
+use super::pack::LanguagePack;
 use crate::engine::{Answer, BranchAnswer, Engine, RequestError, RequestTiming, Tokenizer};
 use crate::job::Language;
 use crate::result::Usage;
@@ -129,19 +133,34 @@ pub struct Reading {
 pub struct Reader {
     engine: Engine,
     tokenizer: Arc<dyn Tokenizer>,
-    languages: BTreeMap<Language, LanguageReader>,
+    model_digest: String,
+    languages: BTreeMap<Language, Slot>,
+    cache: Option<PathBuf>,
     settings: ReadSettings,
 }
 
+/// A language that has a pack and an embedding model; prepared when it is first asked for.
+struct Slot {
+    pack: LanguagePack,
+    embedder: EmbedderInfo,
+    ready: OnceCell<LanguageReader>,
+}
+
 impl Reader {
-    /// A reader over a running engine.
+    /// A reader over a running engine. What preparing a language finds is kept in the folder `cache`.
     pub fn new(
         engine: Engine,
         tokenizer: Arc<dyn Tokenizer>,
-        languages: BTreeMap<Language, LanguageReader>,
+        model_digest: String,
+        languages: Vec<(LanguagePack, EmbedderInfo)>,
+        cache: Option<PathBuf>,
         settings: ReadSettings,
     ) -> Self {
-        Self { engine, tokenizer, languages, settings }
+        let slot = |(pack, embedder): (LanguagePack, _)| {
+            (pack.language, Slot { pack, embedder, ready: OnceCell::new() })
+        };
+        let languages = languages.into_iter().map(slot).collect();
+        Self { engine, tokenizer, model_digest, languages, cache, settings }
     }
 
     /// The engine.
@@ -154,9 +173,21 @@ impl Reader {
         self.tokenizer.as_ref()
     }
 
-    /// What is ready for a language.
-    pub fn language(&self, language: Language) -> Option<&LanguageReader> {
-        self.languages.get(&language)
+    /// The language, prepared at its first use: prompts registered, seeds embedded, calibrated.
+    pub async fn language(&self, language: Language) -> Result<&LanguageReader, ReaderError> {
+        let slot = self.languages.get(&language).ok_or(ReaderError::NoEmbedder(language.code()))?;
+        slot.ready
+            .get_or_try_init(|| {
+                LanguageReader::prepare(
+                    &self.engine,
+                    self.tokenizer.as_ref(),
+                    &self.model_digest,
+                    slot.pack.clone(),
+                    slot.embedder.clone(),
+                    self.cache.as_deref(),
+                )
+            })
+            .await
     }
 
     /// How reviews are read.

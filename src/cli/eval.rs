@@ -58,6 +58,9 @@ pub struct AspectsInput {
     /// Reviews that the labels point into (JSONL as for analyze): labels hold no text themselves.
     #[arg(long, value_name = "FILE")]
     pub reviews: PathBuf,
+    /// Use only this half of the labels: dev (methods were chosen on it) or test (they were not).
+    #[arg(long, value_name = "dev|test")]
+    pub split: Option<String>,
 }
 
 impl EvalCommand {

@@ -6,6 +6,9 @@ pub mod analyze;
 pub mod bench;
 pub mod eval;
 pub mod logging;
+#[cfg(feature = "llama")]
+pub mod measure;
+pub mod model;
 pub mod progress;
 pub mod show;
 pub mod spent;
@@ -54,6 +57,12 @@ pub enum Command {
     /// Show the settings in force.
     #[command(subcommand)]
     Config(show::ConfigCommand),
+    /// Fetch, convert and inspect models.
+    #[command(subcommand)]
+    Model(model::ModelCommand),
+    /// Measure the models against labels.
+    #[cfg(feature = "llama")]
+    Eval(eval::EvalArgs),
 }
 
 /// How the program ends.

@@ -27,6 +27,9 @@ pub enum ReaderError {
         /// What happened.
         cause: RequestError,
     },
+    /// There is no embedding model for the language.
+    #[error("no embedding model for `{0}` is installed; run `maitred model fetch` or set models.embedding")]
+    NoEmbedder(&'static str),
     /// The labels' spellings cannot be told apart by this model's tokenizer.
     #[error("the labels `{0}` and `{1}` cannot be told apart by this model; change [polarity] in prompts")]
     Labels(String, String),

@@ -10,8 +10,8 @@
 
 mod context;
 mod embedding;
+pub mod quantize;
 mod start;
-// pub mod quantize;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};

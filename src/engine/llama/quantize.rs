@@ -19,20 +19,20 @@ use crate::model::{QuantType, Quantizer};
 #[derive(Debug, thiserror::Error)]
 pub enum QuantizeError {
     /// The input is missing, cut off or not GGUF.
-    #[error("cannot quantize {}: {source}", path.display())]
+    #[error("cannot quantize {}: {cause}", path.display())]
     Input {
         /// The input file.
         path: PathBuf,
         /// What is wrong with it.
-        source: GgufError,
+        cause: GgufError,
     },
     /// The output cannot be created.
-    #[error("cannot write {}: {source}", path.display())]
+    #[error("cannot write {}: {cause}", path.display())]
     Output {
         /// The output file.
         path: PathBuf,
         /// What the system says.
-        source: std::io::Error,
+        cause: std::io::Error,
     },
     /// Input and output are one file; llama.cpp reads while it writes.
     #[error("input and output are the same file: {}", .0.display())]
@@ -82,14 +82,14 @@ pub fn quantize(input: &Path, output: &Path, to: QuantType) -> Result<(), Quanti
 
 fn check_paths(input: &Path, output: &Path) -> Result<(), QuantizeError> {
     Header::open(input, Arrays::Skip)
-        .map_err(|source| QuantizeError::Input { path: input.to_owned(), source })?;
+        .map_err(|cause| QuantizeError::Input { path: input.to_owned(), cause })?;
     if let (Ok(from), Ok(to)) = (input.canonicalize(), output.canonicalize())
         && from == to
     {
         return Err(QuantizeError::SameFile(from));
     }
     // llama.cpp's failure to open the output is a C++ exception with a poor message: try first.
-    File::create(output).map_err(|source| QuantizeError::Output { path: output.to_owned(), source })?;
+    File::create(output).map_err(|cause| QuantizeError::Output { path: output.to_owned(), cause })?;
     Ok(())
 }
 
@@ -166,5 +166,78 @@ pub struct LlamaQuantizer;
 impl Quantizer for LlamaQuantizer {
     fn quantize(&self, input: &Path, output: &Path, to: QuantType) -> Result<(), String> {
         quantize(input, output, to).map_err(|error| error.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::convert::{ModelCard, minilm, testing};
+    use crate::model::gguf::TensorType;
+
+    fn tiny_model(dir: &Path) -> PathBuf {
+        let path = dir.join("tiny.gguf");
+        let parts = minilm::Parts::from_zip(&testing::minilm_payload()).unwrap();
+        let card = ModelCard { title: "tiny", licence: "MIT" };
+        minilm::convert(&parts, &card, File::create(&path).unwrap()).unwrap();
+        path
+    }
+
+    #[test]
+    fn a_model_is_quantized_and_quantized_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let (eight, four) = (dir.path().join("q8.gguf"), dir.path().join("q4.gguf"));
+        quantize(&tiny_model(dir.path()), &eight, QuantType::Q8_0).unwrap();
+        quantize(&eight, &four, QuantType::Q4_0).unwrap();
+        let kinds = |path: &Path| {
+            let header = Header::open(path, Arrays::Skip).unwrap();
+            ["blk.0.attn_q.weight", "token_embd.weight", "blk.0.attn_q.bias"]
+                .map(|name| header.tensor(name).unwrap().kind)
+        };
+        assert_eq!(kinds(&eight), [TensorType::Q8_0, TensorType::Q8_0, TensorType::F32]);
+        assert_eq!(kinds(&four), [TensorType::Q4_0, TensorType::Q8_0, TensorType::F32]);
+    }
+
+    #[test]
+    fn a_missing_or_damaged_input_is_an_error_before_llama_cpp_sees_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let output = dir.path().join("out.gguf");
+        let missing = quantize(&dir.path().join("no.gguf"), &output, QuantType::Q8_0).unwrap_err();
+        assert!(matches!(missing, QuantizeError::Input { cause: GgufError::Io(_), .. }));
+        let input = tiny_model(dir.path());
+        let bytes = std::fs::read(&input).unwrap();
+        std::fs::write(&input, &bytes[..bytes.len() / 2]).unwrap();
+        let damaged = quantize(&input, &output, QuantType::Q8_0).unwrap_err();
+        assert!(matches!(damaged, QuantizeError::Input { cause: GgufError::Truncated { .. }, .. }));
+        assert!(!output.exists());
+    }
+
+    #[test]
+    fn a_file_is_not_quantized_onto_itself() {
+        let dir = tempfile::tempdir().unwrap();
+        let input = tiny_model(dir.path());
+        let error = quantize(&input, &input, QuantType::Q8_0).unwrap_err();
+        assert!(matches!(error, QuantizeError::SameFile(_)));
+        assert!(Header::open(&input, Arrays::Skip).is_ok());
+    }
+
+    #[test]
+    fn an_output_that_cannot_be_written_is_an_error() {
+        let dir = tempfile::tempdir().unwrap();
+        let output = dir.path().join("no").join("out.gguf");
+        let error = quantize(&tiny_model(dir.path()), &output, QuantType::Q8_0).unwrap_err();
+        assert!(matches!(error, QuantizeError::Output { .. }));
+    }
+
+    #[test]
+    fn a_refusal_quotes_llama_cpp_and_leaves_no_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let (input, output) = (dir.path().join("odd.gguf"), dir.path().join("out.gguf"));
+        let mut file = crate::model::gguf::GgufBuilder::new();
+        file.set("general.architecture", "no-such-architecture");
+        file.write_to(File::create(&input).unwrap()).unwrap();
+        let error = quantize(&input, &output, QuantType::Q8_0).unwrap_err();
+        assert!(error.to_string().contains("no-such-architecture"), "{error}");
+        assert!(!output.exists());
     }
 }

@@ -1,0 +1,105 @@
+//! `maitred eval …`: runs a measurement and prints its figures.
+
+use std::io::Write;
+use std::path::Path;
+
+use anyhow::Context;
+use serde::Serialize;
+
+use super::analyze::Print;
+use super::eval::{EvalArgs, EvalCommand};
+use crate::analysis::Thresholds;
+use crate::config::Settings;
+use crate::eval;
+use crate::input::{InputOptions, JobReader, JobTemplate};
+use crate::job::{Job, JobOptions, Language};
+use crate::runtime::{Runtime, read_settings};
+
+/// Runs the measurement and prints to `to`.
+pub async fn run(args: &EvalArgs, settings: &Settings, to: &mut impl Write) -> anyhow::Result<()> {
+    let input = args.what.input();
+    let runtime = Runtime::start(settings, read_settings(settings)).await?;
+    let reader = &runtime.reader;
+    let language = settings.analysis.language;
+    let thresholds = Thresholds {
+        positive: settings.analysis.positive_threshold,
+        negative: settings.analysis.negative_threshold,
+    };
+    match &args.what {
+        EvalCommand::Labels(_) => {
+            let mut sentences = eval::load_labels(&input.file)?;
+            sentences.truncate(limit(input.limit));
+            let spoken = language.unwrap_or_else(|| {
+                crate::text::language::detect(sentences.iter().map(|(text, _)| text.as_str()))
+            });
+            print(input.format, &eval::labels(reader, spoken, &sentences).await?, to)
+        }
+        EvalCommand::Restaurants(_) => {
+            let jobs = jobs(&input.file, settings)?.take(limit(input.limit));
+            print(input.format, &eval::restaurants(reader, jobs, language, &thresholds).await?, to)
+        }
+        EvalCommand::Aspects(aspects) => {
+            let labels = eval::aspects::load(&input.file, aspects.split.as_deref())?;
+            let jobs = jobs(&aspects.reviews, settings)?.take(limit(input.limit));
+            let spoken = language.unwrap_or(Language::En);
+            let figures = eval::aspects::evaluate(reader, spoken, &labels, jobs, &thresholds).await?;
+            if input.format == Print::Table {
+                writeln!(
+                    to,
+                    "{:<20} {:>5} {:>5} {:>5}  {:>9} {:>6} {:>6}",
+                    "class", "hits", "false", "miss", "precision", "recall", "F1"
+                )?;
+                for (class, f) in &figures.classes {
+                    writeln!(
+                        to,
+                        "{class:<20} {:>5} {:>5} {:>5}  {:>9.3} {:>6.3} {:>6.3}",
+                        f.hits,
+                        f.false_alarms,
+                        f.misses,
+                        f.precision(),
+                        f.recall(),
+                        f.f1()
+                    )?;
+                }
+            }
+            print(input.format, &figures, to)
+        }
+    }
+}
+
+fn limit(limit: Option<u64>) -> usize {
+    limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX))
+}
+
+/// The jobs of a file; a bad line ends the measurement, since figures over part of a file mislead.
+fn jobs(file: &Path, settings: &Settings) -> anyhow::Result<impl Iterator<Item = anyhow::Result<Job>>> {
+    let options = InputOptions {
+        format: None,
+        columns: crate::input::Columns::default(),
+        limits: settings.limits.clone(),
+        job: JobTemplate {
+            analyses: settings.analysis.analyses.clone(),
+            language: settings.analysis.language,
+            options: JobOptions::default(),
+        },
+    };
+    let reader = JobReader::open(file, options).with_context(|| file.display().to_string())?;
+    Ok(reader.map(|job| job.map_err(anyhow::Error::from)))
+}
+
+/// As JSON, or a line per figure.
+fn print(format: Print, figures: &impl Serialize, to: &mut impl Write) -> anyhow::Result<()> {
+    let value = serde_json::to_value(figures)?;
+    if format == Print::Json {
+        writeln!(to, "{value:#}")?;
+        return Ok(());
+    }
+    for (name, value) in value.as_object().into_iter().flatten() {
+        match value.as_f64() {
+            Some(number) if value.is_f64() => writeln!(to, "{name:<24} {number:.4}")?,
+            Some(number) => writeln!(to, "{name:<24} {number}")?,
+            None => {}
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,159 @@
+//! From settings to a running reader: models found and verified, engine started, languages set up.
+//!
+//! Shared by everything that reads reviews: `analyze`, `eval`, `bench`, and the worker.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::analysis::pack::{LanguagePack, PackError};
+use crate::analysis::reader::{EmbedderInfo, ReadSettings, Reader};
+use crate::config::{Order, Settings};
+use crate::engine::EngineConfig;
+use crate::engine::llama::{self, ContextSettings, EmbeddingSettings, LlamaConfig, LlamaError};
+use crate::job::Language;
+use crate::model::{ModelError, ModelKind, ModelStore, ResolvedModel, model_store};
+use crate::scheduler::{DeviceClass, Policy};
+
+/// Sequences set aside for pinned prompt heads: polarity and claim, for two languages.
+const PREFIXES: u16 = 4;
+/// Texts in one call of the embedding model.
+const EMBED_TEXTS: u16 = 64;
+
+/// Why nothing can be read.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A model is missing or not what it should be.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// The engine could not start.
+    #[error(transparent)]
+    Engine(#[from] LlamaError),
+    /// A prompt folder is not right.
+    #[error(transparent)]
+    Pack(#[from] PackError),
+}
+
+/// Everything that reading needs.
+pub struct Runtime {
+    /// Reads reviews.
+    pub reader: Reader,
+    /// The language model.
+    pub language_model: ResolvedModel,
+}
+
+/// How the settings say reviews are read.
+pub fn read_settings(_settings: &Settings) -> ReadSettings {
+    ReadSettings::default()
+}
+
+impl Runtime {
+    /// Finds and loads the models, and starts the engine. Must run within a tokio runtime.
+    pub async fn start(settings: &Settings, read: ReadSettings) -> Result<Self, StartError> {
+        let store = model_store(settings.models.dir.as_deref())?;
+        let language_model = store.resolve_as(&settings.models.language, ModelKind::Language)?;
+        let embedders = embedders(settings, &store)?;
+        let started = llama::start(llama_config(settings, &language_model, &embedders)).await?;
+        let mut languages = Vec::new();
+        for (index, (spoken, model)) in embedders.iter().enumerate() {
+            for &language in spoken {
+                let pack = LanguagePack::load(language, settings.prompts_dir.as_deref())?;
+                let info = EmbedderInfo {
+                    index,
+                    name: model.name.clone(),
+                    digest: model.sha256.to_string(),
+                    text_prefix: model.text_prefix().to_owned(),
+                    tokenizer: Arc::new(started.embeddings[index].clone()),
+                };
+                languages.push((pack, info));
+            }
+        }
+        let reader = Reader::new(
+            started.engine,
+            Arc::new(started.language),
+            language_model.sha256.to_string(),
+            languages,
+            Some(prepared_dir(store.dir())),
+            read,
+        );
+        Ok(Self { reader, language_model })
+    }
+}
+
+/// Where calibrations are kept: beside the models they belong to.
+fn prepared_dir(models: &Path) -> PathBuf {
+    models.join("prepared")
+}
+
+/// The embedding models to load and the languages each serves. Under `auto` those that are installed; one that is
+/// missing is only missed by jobs in its language, but none at all is an error.
+fn embedders(
+    settings: &Settings,
+    store: &ModelStore,
+) -> Result<Vec<(Vec<Language>, ResolvedModel)>, ModelError> {
+    if let Some(reference) = &settings.models.embedding {
+        let model = store.resolve_as(reference, ModelKind::Embedding)?;
+        return Ok(vec![(vec![Language::En, Language::Ko], model)]);
+    }
+    let by_language = [(Language::En, "all-minilm-l6-v2"), (Language::Ko, "multilingual-e5-small")];
+    let wanted = by_language
+        .into_iter()
+        .filter(|(language, _)| settings.analysis.language.is_none_or(|l| l == *language));
+    let mut found = Vec::new();
+    let mut missing = None;
+    for (language, name) in wanted {
+        match store.resolve_as(name, ModelKind::Embedding) {
+            Ok(model) => found.push((vec![language], model)),
+            Err(error @ ModelError::NotInstalled { .. }) => {
+                tracing::info!(language = language.code(), %error, "language not available");
+                missing.get_or_insert(error);
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    match missing {
+        Some(error) if found.is_empty() => Err(error),
+        _ => Ok(found),
+    }
+}
+
+fn llama_config(
+    settings: &Settings,
+    language: &ResolvedModel,
+    embedders: &[(Vec<Language>, ResolvedModel)],
+) -> LlamaConfig {
+    let engine = &settings.engine;
+    let threads = engine.threads.map_or(0, std::num::NonZero::get);
+    let policy = Policy {
+        order: match settings.scheduler.order {
+            Order::PrefillCost => crate::scheduler::Order::PrefillCost,
+            Order::Fifo => crate::scheduler::Order::Fifo,
+        },
+        lambda: settings.scheduler.lambda,
+        ..Policy::default()
+    };
+    let on_gpu = engine.gpu_layers > 0 && llama::gpu_available();
+    LlamaConfig {
+        language_model: language.path.clone(),
+        embedding_models: embedders.iter().map(|(_, model)| model.path.clone()).collect(),
+        gpu_layers: engine.gpu_layers,
+        context: ContextSettings {
+            sequences: u16::try_from(engine.sequences).unwrap_or(u16::MAX).saturating_add(PREFIXES),
+            cells: engine.context_cells,
+            batch_tokens: engine.batch_tokens,
+            threads,
+            unified: engine.kv_unified,
+            flash_attention: engine.flash_attention,
+        },
+        embedding: EmbeddingSettings {
+            batch_tokens: engine.embed_batch_tokens,
+            batch_texts: EMBED_TEXTS,
+            threads,
+        },
+        engine: EngineConfig {
+            prefixes: PREFIXES,
+            step_limit: engine.step_limit,
+            device: if on_gpu { DeviceClass::DiscreteGpu } else { DeviceClass::Cpu },
+            policy,
+        },
+    }
+}
