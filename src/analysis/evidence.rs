@@ -1,6 +1,7 @@
 //! Quotes: verbatim parts of named reviews, chosen by rule and checked before anything is published.
 
 use std::collections::{HashMap, HashSet};
+use std::hash::BuildHasher;
 use std::ops::Range;
 
 use super::ReadReview;
@@ -144,11 +145,11 @@ pub enum Violation {
 }
 
 /// Checks every quote of a result, wherever it stands, against the reviews' texts by id.
-pub fn verify(result: &AnalysisResult, texts: &HashMap<&str, &str>) -> Vec<Violation> {
+pub fn verify<S: BuildHasher>(result: &AnalysisResult, texts: &HashMap<&str, &str, S>) -> Vec<Violation> {
     result.evidence().filter_map(|evidence| check(evidence, texts)).collect()
 }
 
-fn check(evidence: &Evidence, texts: &HashMap<&str, &str>) -> Option<Violation> {
+fn check<S: BuildHasher>(evidence: &Evidence, texts: &HashMap<&str, &str, S>) -> Option<Violation> {
     let review_id = evidence.review_id.clone();
     let Some(text) = texts.get(evidence.review_id.as_str()) else {
         return Some(Violation::UnknownReview { review_id });
