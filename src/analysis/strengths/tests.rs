@@ -110,6 +110,21 @@ fn two_near_groups_are_one_if_the_same_reviews_say_both() {
 }
 
 #[test]
+fn a_loose_group_is_no_strength() {
+    let same = said("great food at this place", 0, 0.9, axis(0, 1, 0.0));
+    let tight = (0..5).map(|n| review(&format!("t{n}"), Some(1), None, std::slice::from_ref(&same)));
+    let loose = reviews_of(&[(1, 1, 8)]);
+    let all: Reviews = tight.chain(loose).collect();
+    let aspects = |min_consistency| {
+        let settings = Settings { min_consistency, ..Settings::default() };
+        let found = find(&read(&all), &context(&[]), &settings);
+        (found.candidates, found.drafts.into_iter().map(|d| d.aspect).collect::<Vec<_>>())
+    };
+    assert_eq!(aspects(0.56), (2, vec!["food".to_owned(), "service".to_owned()]));
+    assert_eq!(aspects(0.9), (2, vec!["food".to_owned()]), "a candidate still, but no strength");
+}
+
+#[test]
 fn no_more_than_two_strengths_are_of_one_aspect_and_five_in_all() {
     let of_one = reviews_of(&[(0, 0, 5), (1, 0, 5), (2, 0, 5), (3, 0, 5)]);
     assert_eq!(found(&of_one, &[]).drafts.len(), 2);
