@@ -58,7 +58,7 @@ pub fn findings(
     let mut drafts: Vec<AspectDraft> = aspects
         .iter()
         .enumerate()
-        .filter_map(|(index, name)| finding(read, index as u16, name, thresholds, settings))
+        .filter_map(|(index, name)| finding(read, index as u16, name, *thresholds, settings))
         .collect();
     // Stable: aspects with like support keep the order of the configuration.
     drafts.sort_by_key(|draft| std::cmp::Reverse(draft.support));
@@ -69,7 +69,7 @@ pub fn findings(
 pub fn praise_counts(read: &[ReadReview<'_>], aspects: usize, thresholds: &Thresholds) -> Vec<u64> {
     (0..aspects as u16)
         .map(|aspect| {
-            let labels = labels(&spoken(read, aspect), thresholds);
+            let labels = labels(&spoken(read, aspect), *thresholds);
             labels.iter().filter(|label| **label == Polarity::Positive).count() as u64
         })
         .collect()
@@ -84,7 +84,7 @@ fn spoken<'a>(read: &[ReadReview<'a>], aspect: u16) -> Vec<(Clause<'a>, f32)> {
 }
 
 /// One label for each review that speaks: that of the mean over its clauses.
-fn labels(spoken: &[(Clause<'_>, f32)], thresholds: &Thresholds) -> Vec<Polarity> {
+fn labels(spoken: &[(Clause<'_>, f32)], thresholds: Thresholds) -> Vec<Polarity> {
     let mut sums: BTreeMap<usize, (f32, f32)> = BTreeMap::new();
     for (clause, p) in spoken {
         let (sum, count) = sums.entry(clause.index).or_default();
@@ -98,7 +98,7 @@ fn finding(
     read: &[ReadReview<'_>],
     aspect: u16,
     name: &str,
-    thresholds: &Thresholds,
+    thresholds: Thresholds,
     settings: &Settings,
 ) -> Option<AspectDraft> {
     let spoken = spoken(read, aspect);
@@ -109,7 +109,7 @@ fn finding(
     let share_of = |polarity| share(labels.iter().filter(|label| **label == polarity).count(), labels.len());
     let (positive, negative) = (share_of(Polarity::Positive), share_of(Polarity::Negative));
     let polarity = prevailing(positive, negative, settings.margin);
-    let (evidence, centre) = quotes(&spoken, polarity, thresholds)?;
+    let (evidence, centre) = quotes(&spoken, aspect, polarity, thresholds)?;
     Some(AspectDraft {
         aspect: name.to_owned(),
         polarity,
@@ -133,15 +133,19 @@ fn prevailing(positive: f32, negative: f32, margin: f32) -> Polarity {
     }
 }
 
-/// The quotes that show the polarity. Where neither side prevails, praise and complaint are both shown, the
-/// undecided only if there is nothing else.
+/// The quotes that show the polarity, taken from clauses that are about this aspect before all others, if there are
+/// any: "good food and fair prices" is filed under both, but shows the food. Where neither side prevails, praise
+/// and complaint are both shown, and the undecided.
 fn quotes(
     spoken: &[(Clause<'_>, f32)],
+    aspect: u16,
     polarity: Polarity,
-    thresholds: &Thresholds,
+    thresholds: Thresholds,
 ) -> Option<(Vec<Evidence>, UnitVector)> {
     let of = |wanted: Polarity| -> Vec<Clause<'_>> {
-        spoken.iter().filter(|(_, p)| thresholds.label(*p) == wanted).map(|(clause, _)| *clause).collect()
+        let all = spoken.iter().filter(|(_, p)| thresholds.label(*p) == wanted).map(|(clause, _)| *clause);
+        let first: Vec<_> = all.clone().filter(|c| c.facts.aspects.first() == Some(&aspect)).collect();
+        if first.is_empty() { all.collect() } else { first }
     };
     let pools = match polarity {
         Polarity::Neutral => vec![of(Polarity::Positive), of(Polarity::Negative), of(Polarity::Neutral)],
@@ -218,6 +222,26 @@ mod tests {
             draft.evidence.iter().all(|e| e.review_id.parse::<usize>().unwrap() >= 2),
             "{:?}",
             draft.evidence
+        );
+    }
+
+    #[test]
+    fn quotes_are_about_the_aspect_before_others() {
+        let mut both = food(0.9, 1);
+        both.aspects = vec![0, 1];
+        let service = said("the waiter brought us everything at once", 1, 0.9, axis(0, 1, 3.0));
+        let all = [
+            review("a", None, None, &[both.clone()]),
+            review("b", None, None, &[food(0.9, 2)]),
+            review("c", None, None, &[service]),
+        ];
+        let drafts = of(&all);
+        let quoted = |n: usize| drafts[n].evidence.iter().map(|e| e.review_id.as_str()).collect::<Vec<_>>();
+        assert_eq!((drafts[1].aspect.as_str(), drafts[1].support, quoted(1)), ("service", 2, vec!["c"]));
+        assert_eq!((drafts[0].aspect.as_str(), quoted(0).len()), ("food", 2));
+        assert_eq!(
+            of(&[review("a", None, None, &[both.clone()]), review("b", None, None, &[both])]).len(),
+            2
         );
     }
 

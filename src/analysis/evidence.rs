@@ -1,6 +1,7 @@
 //! Quotes: verbatim parts of named reviews, chosen by rule and checked before anything is published.
 
 use std::collections::{HashMap, HashSet};
+use std::hash::BuildHasher;
 use std::ops::Range;
 
 use super::ReadReview;
@@ -144,11 +145,11 @@ pub enum Violation {
 }
 
 /// Checks every quote of a result, wherever it stands, against the reviews' texts by id.
-pub fn verify(result: &AnalysisResult, texts: &HashMap<&str, &str>) -> Vec<Violation> {
+pub fn verify<S: BuildHasher>(result: &AnalysisResult, texts: &HashMap<&str, &str, S>) -> Vec<Violation> {
     result.evidence().filter_map(|evidence| check(evidence, texts)).collect()
 }
 
-fn check(evidence: &Evidence, texts: &HashMap<&str, &str>) -> Option<Violation> {
+fn check<S: BuildHasher>(evidence: &Evidence, texts: &HashMap<&str, &str, S>) -> Option<Violation> {
     let review_id = evidence.review_id.clone();
     let Some(text) = texts.get(evidence.review_id.as_str()) else {
         return Some(Violation::UnknownReview { review_id });
@@ -237,6 +238,32 @@ mod tests {
             check(&evidence("b", "good soup"), &texts),
             Some(Violation::UnknownReview { review_id: "b".into() })
         );
+    }
+
+    /// A result as a consumer reads it, with one quote in the summary and one in the strengths.
+    fn result(in_summary: &str, in_strengths: &str) -> AnalysisResult {
+        let claim = serde_json::json!({"text": "good", "origin": "extractive"});
+        let quote = |text: &str| serde_json::json!([{"review_id": "a", "quote": text}]);
+        let aspect = serde_json::json!({"aspect": "food", "polarity": "positive", "support": 2, "claim": claim,
+            "positive_share": 1.0, "negative_share": 0.0, "evidence": quote(in_summary)});
+        let strength = serde_json::json!({"aspect": "food", "kind": "representative", "claim": claim, "support": 2,
+            "support_ratio": 1.0, "consistency": 0.8, "recency": 1.0, "score": 1.0, "evidence": quote(in_strengths)});
+        let model = serde_json::json!({"name": "m", "digest": "d", "embedding_name": "e", "embedding_digest": "d",
+            "prompt_version": "p"});
+        let whole = serde_json::json!({"v": 1, "job_id": "j", "restaurant_id": "r", "epoch": 0,
+            "review_set_digest": "d", "worker": "w", "model": model, "language": "en", "outcome": {"status": "ok"},
+            "outcomes": {}, "summary": {"overall": claim, "aspects": [aspect]},
+            "strengths": {"items": [strength], "candidates": 1, "compared_with": 0},
+            "usage": crate::result::Usage::default(), "timings": crate::result::Timings::default()});
+        serde_json::from_value(whole).unwrap()
+    }
+
+    #[test]
+    fn quotes_are_checked_wherever_they_stand() {
+        let texts = HashMap::from([("a", "good soup, bad bread")]);
+        assert_eq!(verify(&result("good soup", "bad bread"), &texts), []);
+        assert_eq!(verify(&result("great soup", "bad bread"), &texts).len(), 1);
+        assert_eq!(verify(&result("good soup", "fine bread"), &texts).len(), 1);
     }
 
     proptest! {

@@ -85,10 +85,10 @@ mod tests {
 
     #[test]
     fn thresholds_belong_to_their_label() {
+        use Polarity::{Negative, Neutral, Positive};
         let all: Vec<_> = [0.6, 0.59, 0.41, 0.4].iter().map(|&p| review("r", None, Some(p), &[])).collect();
         let sentiment = assemble(Scope::All, &read(&all), 0, &THRESHOLDS).unwrap();
         let labels: Vec<_> = sentiment.reviews.iter().map(|r| r.label).collect();
-        use Polarity::{Negative, Neutral, Positive};
         assert_eq!(labels, [Positive, Neutral, Neutral, Negative]);
     }
 

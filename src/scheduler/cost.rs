@@ -2,15 +2,15 @@
 //!
 //! A step that prefilled `p` tokens and generated `g` is taken to last `a·p + b·g + c`. The three times are found
 //! by exponentially weighted recursive least squares in information form: the weighted sums `XᵀWX` and `XᵀWy`
-//! decay by [`FORGET`] at each step, so that the fit follows a device that slows down when others use it.
+//! decay by `FORGET` at each step, so that the fit follows a device that slows down when others use it.
 //!
 //! Three additions make it safe to run unattended:
 //!
 //! - Errors are relative. A step is weighted by `1 / expected²`, so that short generating steps count as much as
-//!   long prefill steps; beyond [`STALL`] times what was expected by `1 / seen²`, so that a stall has no leverage.
+//!   long prefill steps; beyond `STALL` times what was expected by `1 / seen²`, so that a stall has no leverage.
 //! - Each solution is held near the one before (a proximal term). Where steps do not tell times apart, or tell
 //!   nothing of one, as when only prefill happens, they stay what they were instead of drifting.
-//! - Times stay within [`LEAST`] and [`MOST`]: never negative, never zero, never absurd.
+//! - Times stay within `LEAST` and `MOST`: never negative, never zero, never absurd.
 
 use serde::{Deserialize, Serialize};
 

@@ -180,6 +180,15 @@ mod tests {
     }
 
     #[test]
+    fn likeness_to_any_chosen_review_counts_not_only_to_the_last() {
+        let query = vector(&[1.0, 0.6, 0.4]);
+        let (food, again) = (vector(&[1.0, 0.0, 0.0]), vector(&[1.0, 0.02, 0.0]));
+        let (service, price) = (vector(&[0.0, 1.0, 0.0]), vector(&[0.0, 0.0, 1.0]));
+        let candidates = [&food, &again, &service, &price].map(|vector| candidate(vector, None));
+        assert_eq!(mmr(&query, &candidates, 3, 0.5), [1, 2, 3]);
+    }
+
+    #[test]
     fn the_minority_takes_the_last_places() {
         let query = vector(&[1.0, 0.0]);
         let praise: Vec<_> = (0..30_u8).map(|n| vector(&[1.0, f32::from(n) * 0.01])).collect();

@@ -224,6 +224,7 @@ mod tests {
     #[case::currency_stays("Rs. 200 for a soup. Too much", &["Rs. 200 for a soup.", "Too much"])]
     #[case::dotted_abbreviations("Many dishes, e.g. fish, are good.", &["Many dishes, e.g. fish, are good."])]
     #[case::titles("Mr. Das served us well.", &["Mr. Das served us well."])]
+    #[case::titles_within_a_sentence("We all thank Mr. Das for it", &["We all thank Mr. Das for it"])]
     #[case::addresses("Order at www.place.com.au or a@b.com now", &["Order at www.place.com.au or a@b.com now"])]
     #[case::bare_domain("Booked on zomato.com for four", &["Booked on zomato.com for four"])]
     #[case::lines("Food: 4/5\nService: 2/5\r\nWould not go", &["Food: 4/5", "Service: 2/5", "Would not go"])]
@@ -284,6 +285,14 @@ mod tests {
         assert_eq!(
             cut("we had the good fish with the bread with oil", &tight),
             ["we had the good fish with the", "bread with oil"]
+        );
+    }
+
+    #[test]
+    fn cutting_a_long_clause_leaves_no_fragment() {
+        assert_eq!(
+            cut("they serve the best fish here ok", &rules(8, 30)),
+            ["they serve the best", "fish here ok"]
         );
     }
 

@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::analysis::fixture::DIMENSION;
 use crate::analysis::fixture::{NOW, Said, axis, read, review, said};
 use crate::job::Review;
 use crate::store::ReviewFacts;
@@ -9,7 +10,7 @@ type Reviews = Vec<(Review, ReviewFacts)>;
 
 const ASPECTS: [&str; 3] = ["food", "service", "price"];
 
-fn context<'a>(rates: &'a [AspectRate]) -> Context<'a> {
+fn context(rates: &[AspectRate]) -> Context<'_> {
     let thresholds = Thresholds { positive: 0.6, negative: 0.4 };
     Context { aspects: &ASPECTS, rates, thresholds, unrelated: Some(0.0), now: NOW }
 }
@@ -88,6 +89,42 @@ fn the_same_praise_filed_under_two_aspects_is_one_strength() {
 }
 
 #[test]
+fn two_near_groups_are_one_if_the_same_reviews_say_both() {
+    // Like 0.5 within a group and 0.42 between the two: below the link, but with centres near to each other.
+    let clause = |group: usize, n: usize| {
+        let mut components = vec![0.0; DIMENSION];
+        components[0] = 0.42_f32.sqrt();
+        components[1 + group] = 0.08_f32.sqrt();
+        components[3 + 6 * group + n] = 0.5_f32.sqrt();
+        said(&format!("guest {n} of group {group} was pleased"), 0, 0.9, UnitVector::new(components).unwrap())
+    };
+    let together: Reviews =
+        (0..6).map(|n| review(&n.to_string(), Some(1), None, &[clause(0, n), clause(1, n)])).collect();
+    let apart: Reviews =
+        (0..12).map(|n| review(&n.to_string(), Some(1), None, &[clause(n / 6, n % 6)])).collect();
+    let support = |all| found(all, &[]).drafts.iter().map(|d| d.support).collect::<Vec<_>>();
+    assert_eq!(support(&together), [6]);
+    assert_eq!(support(&apart), [6, 6]);
+    let loose = Settings { merge: 0.65, ..Settings::default() };
+    assert_eq!(find(&read(&apart), &context(&[]), &loose).drafts[0].support, 12);
+}
+
+#[test]
+fn a_loose_group_is_no_strength() {
+    let same = said("great food at this place", 0, 0.9, axis(0, 1, 0.0));
+    let tight = (0..5).map(|n| review(&format!("t{n}"), Some(1), None, std::slice::from_ref(&same)));
+    let loose = reviews_of(&[(1, 1, 8)]);
+    let all: Reviews = tight.chain(loose).collect();
+    let aspects = |min_consistency| {
+        let settings = Settings { min_consistency, ..Settings::default() };
+        let found = find(&read(&all), &context(&[]), &settings);
+        (found.candidates, found.drafts.into_iter().map(|d| d.aspect).collect::<Vec<_>>())
+    };
+    assert_eq!(aspects(0.56), (2, vec!["food".to_owned(), "service".to_owned()]));
+    assert_eq!(aspects(0.9), (2, vec!["food".to_owned()]), "a candidate still, but no strength");
+}
+
+#[test]
 fn no_more_than_two_strengths_are_of_one_aspect_and_five_in_all() {
     let of_one = reviews_of(&[(0, 0, 5), (1, 0, 5), (2, 0, 5), (3, 0, 5)]);
     assert_eq!(found(&of_one, &[]).drafts.len(), 2);
@@ -151,7 +188,8 @@ fn a_spread_measured_from_the_restaurant_itself_separates_subjects_too() {
 #[test]
 fn identical_praise_is_one_group_even_where_nothing_is_unrelated() {
     let clause = said("great food at this place", 0, 0.9, axis(0, 1, 0.3));
-    let all: Reviews = (0..5).map(|n| review(&n.to_string(), None, None, &[clause.clone()])).collect();
+    let all: Reviews =
+        (0..5).map(|n| review(&n.to_string(), None, None, std::slice::from_ref(&clause))).collect();
     let context = Context { unrelated: None, ..context(&[]) };
     let found = find(&read(&all), &context, &Settings::default());
     assert_eq!((found.drafts.len(), found.drafts[0].support, found.drafts[0].evidence.len()), (1, 5, 1));
