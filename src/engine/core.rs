@@ -5,7 +5,10 @@
 //! request that was in it back as a *suspect*: suspects run alone, so only the one at fault fails.
 
 mod branch;
+mod counters;
 mod running;
+#[cfg(test)]
+mod tests;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -13,6 +16,7 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
+pub use self::counters::{CoreCounters, Step};
 use self::running::{Feed, Running};
 use super::backend::{Backend, BackendError, BatchToken, ContextShape, SeqId, Token};
 use super::clock::Clock;
@@ -41,44 +45,6 @@ struct Prefix {
     tokens: Vec<Token>,
     seq: SeqId,
     resident: bool,
-}
-
-/// What one step did.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub struct Step {
-    /// Prompt and template tokens fed.
-    pub prefill_tokens: u32,
-    /// Sampled tokens fed.
-    pub decode_tokens: u32,
-    /// Sequences in the batch.
-    pub sequences: u32,
-    /// Time inside the backend's decode.
-    pub decode_time: Duration,
-    /// Time of the whole step.
-    pub total_time: Duration,
-}
-
-/// Counters over a core's life.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub struct CoreCounters {
-    /// Decode calls.
-    pub steps: u64,
-    /// Prompt and template tokens fed, prefixes included.
-    pub prefill_tokens: u64,
-    /// Sampled tokens fed.
-    pub decode_tokens: u64,
-    /// Sum over steps of the sequences in the batch.
-    pub sequence_steps: u64,
-    /// Time inside the backend's decode.
-    pub decode_time: Duration,
-    /// Time of the steps in all.
-    pub busy_time: Duration,
-    /// Requests answered.
-    pub completed: u64,
-    /// Requests that failed.
-    pub failed: u64,
-    /// Requests put back for want of cells.
-    pub evictions: u64,
 }
 
 /// The state machine. Owns the backend, the heap, the sequences and the room.
@@ -135,12 +101,19 @@ impl<B: Backend> Core<B> {
         if tokens.is_empty() {
             return Err(RequestError::Malformed("an empty prefix"));
         }
-        let length = tokens.len() as u32;
+        let length = saturate(tokens.len());
         let cells = if self.shape.unified { length } else { 0 };
-        let fits = length < self.shape.cells_per_sequence && self.room.reserve_permanently(cells).is_ok();
-        let Some(seq) = self.prefix_seqs.pop().filter(|_| fits) else {
-            return Err(self.too_large(Need { sequences: 1, cells: length }));
+        let offered = Need {
+            sequences: self.prefix_seqs.len() as u32,
+            cells: self.room.free().cells.min(self.shape.cells_per_sequence.saturating_sub(1)),
         };
+        let refused = too_large(Need { sequences: 1, cells: length }, offered);
+        // Nothing is taken before all of it is known to be there: what is pinned is never given back.
+        if self.prefix_seqs.is_empty() || length > offered.cells {
+            return Err(refused);
+        }
+        self.room.reserve_permanently(cells).map_err(|_| refused.clone())?;
+        let seq = self.prefix_seqs.pop().ok_or(refused)?;
         self.prefixes.push(Prefix { tokens, seq, resident: false });
         Ok(PrefixId(self.prefixes.len() - 1))
     }
@@ -187,10 +160,12 @@ impl<B: Backend> Core<B> {
         self.sweep(begun);
         self.admit();
         self.build_batch();
+        let before = self.clock.now();
         if self.batch.is_empty() {
+            // A prefix that could not be pinned took its time all the same.
+            self.counters.busy_time += before.saturating_sub(begun);
             return None;
         }
-        let before = self.clock.now();
         let outcome = self.backend.decode(&self.batch);
         let after = self.clock.now();
         let mut step = self.describe(after.saturating_sub(before));
@@ -229,31 +204,34 @@ impl<B: Backend> Core<B> {
         running::check_shape(request)?;
         let need = self.need(request);
         let longest = request.branches.iter().map(Branch::cells).max().unwrap_or(0);
-        let reach = (prefix + request.body.len() + longest) as u32;
-        if reach > self.shape.cells_per_sequence || self.room.check(need).is_err() {
-            return Err(self.too_large(Need { cells: reach.max(need.cells), ..need }));
+        let reach = saturate(prefix.saturating_add(request.body.len()).saturating_add(longest));
+        let longest_reach = self.shape.cells_per_sequence;
+        if reach > longest_reach {
+            let offered = Need { sequences: self.room.capacity().sequences, cells: longest_reach };
+            return Err(too_large(Need { cells: reach, ..need }, offered));
         }
-        Ok(())
+        self.check_room(need)
+    }
+
+    /// Whether the need fits into the empty room. A request that does not would wait at the head of the heap, and
+    /// hold up all others, for ever.
+    fn check_room(&self, need: Need) -> Result<(), RequestError> {
+        self.room.check(need).map_err(|error| {
+            let Capacity { sequences, cells, .. } = error.capacity;
+            too_large(need, Need { sequences, cells })
+        })
     }
 
     /// Unified: forks share the body's cells. Split: each sequence has its own stream, checked by reach alone.
     fn need(&self, request: &Request) -> Need {
         let cells = if self.shape.unified {
-            (request.body.len() + request.branches.iter().map(Branch::cells).sum::<usize>()) as u32
+            saturate(
+                request.branches.iter().map(Branch::cells).fold(request.body.len(), usize::saturating_add),
+            )
         } else {
             0
         };
         Need { sequences: request.branches.len() as u32, cells }
-    }
-
-    fn too_large(&self, need: Need) -> RequestError {
-        let capacity = self.room.capacity();
-        RequestError::TooLarge {
-            needed_sequences: need.sequences,
-            needed_cells: need.cells,
-            sequences: capacity.sequences,
-            cells: capacity.cells.min(capacity.cells_per_sequence),
-        }
     }
 
     fn refuse(&mut self, reply: Reply, error: RequestError) {
@@ -292,13 +270,14 @@ impl<B: Backend> Core<B> {
         }
         while let Some(waiting) = self.waiting.peek() {
             let now = self.clock.now();
-            if let Some(error) = unwanted(waiting, now) {
+            let need = self.need(&waiting.request);
+            // A prefix registered since it was submitted has made the room smaller.
+            if let Some(error) = unwanted(waiting, now).or_else(|| self.check_room(need).err()) {
                 if let Some((_, waiting)) = self.waiting.pop() {
                     self.refuse(waiting.reply, error);
                 }
                 continue;
             }
-            let need = self.need(&waiting.request);
             let Some((key, waiting, grant)) = admit_next(&mut self.waiting, &self.room, |_| need) else {
                 return;
             };
@@ -308,10 +287,11 @@ impl<B: Backend> Core<B> {
 
     fn admit_alone(&mut self, key: Key, suspect: Waiting) {
         let now = self.clock.now();
-        if let Some(error) = unwanted(&suspect, now) {
+        let need = self.need(&suspect.request);
+        if let Some(error) = unwanted(&suspect, now).or_else(|| self.check_room(need).err()) {
             return self.refuse(suspect.reply, error);
         }
-        match self.room.try_admit(self.need(&suspect.request)) {
+        match self.room.try_admit(need) {
             Some(grant) => self.start(key, suspect, grant, now),
             None => self.suspects.push_front((key, suspect)),
         }
@@ -355,8 +335,10 @@ impl<B: Backend> Core<B> {
             let before = self.clock.now();
             let outcome = self.backend.decode(&batch);
             let took = self.clock.now().saturating_sub(before);
+            // The step that pins it counts the time in all.
             self.counters.decode_time += took;
-            self.counters.busy_time += took;
+            self.counters.steps += 1;
+            self.counters.sequence_steps += 1;
             self.counters.prefill_tokens += batch.len() as u64;
             if let Err(error) = outcome {
                 self.backend.clear(prefix.seq);
@@ -461,9 +443,11 @@ impl<B: Backend> Core<B> {
     fn isolate(&mut self, error: &BackendError) {
         let involved: Vec<bool> =
             (0..self.running.len()).map(|index| self.feeds.iter().any(|feed| feed.run == index)).collect();
-        let alone = self.running.len() == 1;
-        for index in (0..self.running.len()).rev().filter(|&index| involved[index]) {
-            let run = self.running.remove(index);
+        let alone = involved.iter().filter(|&&involved| involved).count() == 1;
+        let (suspects, others): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.running).into_iter().zip(involved).partition(|&(_, involved)| involved);
+        self.running = others.into_iter().map(|(run, _)| run).collect();
+        for (run, _) in suspects {
             let key = run.key();
             let mut waiting = self.dismiss(run);
             if alone {
@@ -474,6 +458,20 @@ impl<B: Backend> Core<B> {
             }
         }
     }
+}
+
+fn too_large(need: Need, offered: Need) -> RequestError {
+    RequestError::TooLarge {
+        needed_sequences: need.sequences,
+        needed_cells: need.cells,
+        sequences: offered.sequences,
+        cells: offered.cells,
+    }
+}
+
+/// Tokens as cells; what no context could hold stays what no context can hold.
+fn saturate(tokens: usize) -> u32 {
+    u32::try_from(tokens).unwrap_or(u32::MAX)
 }
 
 /// Why a request should not run any more, if so.

@@ -5,6 +5,9 @@
 //! through a bounded channel; answers go back one by one. A watchdog sees a step that does not end: a decode call
 //! cannot be broken off, so everyone waiting is told, and the process should be restarted.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -166,8 +169,8 @@ impl Engine {
     pub async fn run(&self, requests: Vec<Request>) -> Vec<Result<Answer, RequestError>> {
         let (replies, answers): (Vec<_>, Vec<_>) = requests.iter().map(|_| oneshot::channel()).unzip();
         let command = Command::Run(requests.into_iter().zip(replies).collect());
-        if self.commands.send(command).await.is_err() {
-            return answers.iter().map(|_| Err(RequestError::Stopped)).collect();
+        if let Err(error) = self.send(command).await {
+            return answers.iter().map(|_| Err(error.clone())).collect();
         }
         join_all(answers.into_iter().map(|answer| self.wait(answer))).await
     }
@@ -176,14 +179,14 @@ impl Engine {
     pub async fn embed(&self, model: usize, texts: Vec<Vec<Token>>) -> Result<Vec<Vec<f32>>, RequestError> {
         let (reply, answer) = oneshot::channel();
         let job = EmbedJob { model, done: Vec::with_capacity(texts.len()), texts: texts.into(), reply };
-        self.commands.send(Command::Embed(job)).await.map_err(|_| RequestError::Stopped)?;
+        self.send(Command::Embed(job)).await?;
         self.wait(answer).await
     }
 
     /// Sets cells aside for a prompt head and gives its id; the same tokens give the same id.
     pub async fn register_prefix(&self, tokens: Vec<Token>) -> Result<PrefixId, RequestError> {
         let (reply, answer) = oneshot::channel();
-        self.commands.send(Command::Register(tokens, reply)).await.map_err(|_| RequestError::Stopped)?;
+        self.send(Command::Register(tokens, reply)).await?;
         self.wait(answer).await
     }
 
@@ -205,6 +208,15 @@ impl Engine {
     /// Resolves when a step has not ended within its limit. The process should then be restarted.
     pub fn stalled(&self) -> impl Future<Output = ()> + use<> {
         self.shared.stalled.clone().cancelled_owned()
+    }
+
+    /// Hands a command over. A stuck thread takes none, so that a full channel must not be waited for either.
+    async fn send(&self, command: Command) -> Result<(), RequestError> {
+        tokio::select! {
+            biased;
+            () = self.shared.stalled.cancelled() => Err(RequestError::Stalled),
+            sent = self.commands.send(command) => sent.map_err(|_| RequestError::Stopped),
+        }
     }
 
     async fn wait<T>(&self, answer: oneshot::Receiver<Result<T, RequestError>>) -> Result<T, RequestError> {
@@ -270,6 +282,10 @@ impl Server {
             let _ = job.reply.send(Err(RequestError::Malformed("no such embedding model")));
             return;
         };
+        if job.texts.iter().any(Vec::is_empty) {
+            let _ = job.reply.send(Err(RequestError::Malformed("a text without tokens")));
+            return;
+        }
         let slice = cut_slice(&mut job.texts, embedder.as_ref());
         if !slice.is_empty() {
             let begun = self.shared.pulse.clock.now();

@@ -225,7 +225,7 @@ mod tests {
     }
 
     fn drain<T>(mut ready: Ready<T>) -> Vec<T> {
-        std::iter::from_fn(move || ready.pop()).collect()
+        std::iter::from_fn(move || ready.pop().map(|(_, item)| item)).collect()
     }
 
     #[test]

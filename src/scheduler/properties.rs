@@ -53,7 +53,7 @@ fn simulate(all: &[Work], policy: Policy, room: &Room) -> BTreeMap<usize, Span> 
         while let Some(n) = waiting.pop_if(|n| all[*n].arrival.at.get() <= now) {
             ready.push(n, all[n].arrival);
         }
-        while let Some((n, grant)) = admit_next(&mut ready, room, |&n| all[n].need) {
+        while let Some((_, n, grant)) = admit_next(&mut ready, room, |&n| all[n].need) {
             let end = now + all[n].arrival.cost.get();
             running.push((end, grant));
             spans.insert(n, Span { start: now, end });

@@ -307,7 +307,7 @@ mod tests {
     #[test]
     fn text_without_letters_or_digits_has_no_clause() {
         for empty in ["", "   ", "...!!!", "\u{1f60d}\u{1f60d}", "\n\n-\n", "\0\u{feff}"] {
-            assert_eq!(split(empty, &rules(4, 200)), [], "{empty:?}");
+            assert!(split(empty, &rules(4, 200)).is_empty(), "{empty:?}");
         }
     }
 

@@ -48,6 +48,9 @@ impl<'m> LlamaContextBackend<'m> {
         if settings.sequences == 0 || settings.sequences > 256 {
             return Err(refuse("sequences must be 1 to 256".into()));
         }
+        if settings.batch_tokens == 0 {
+            return Err(refuse("a decode call must hold a token".into()));
+        }
         let threads = thread_count(settings.threads);
         let flash = if settings.flash_attention {
             llama_cpp_sys_2::LLAMA_FLASH_ATTN_TYPE_ENABLED

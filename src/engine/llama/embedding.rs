@@ -41,6 +41,9 @@ impl<'m> LlamaEmbedder<'m> {
         if settings.batch_texts == 0 || settings.batch_texts > 256 {
             return Err(refuse("texts of one embedding call must be 1 to 256".into()));
         }
+        if settings.batch_tokens == 0 {
+            return Err(refuse("an embedding call must hold a token".into()));
+        }
         let threads = thread_count(settings.threads);
         let params = LlamaContextParams::default()
             .with_n_ctx(NonZeroU32::new(settings.batch_tokens))

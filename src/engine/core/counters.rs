@@ -1,0 +1,41 @@
+//! What the core says about its work.
+
+use std::time::Duration;
+
+/// What one step did.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Step {
+    /// Prompt and template tokens fed.
+    pub prefill_tokens: u32,
+    /// Sampled tokens fed.
+    pub decode_tokens: u32,
+    /// Sequences in the batch.
+    pub sequences: u32,
+    /// Time inside the backend's decode.
+    pub decode_time: Duration,
+    /// Time of the whole step.
+    pub total_time: Duration,
+}
+
+/// Counters over a core's life.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct CoreCounters {
+    /// Decode calls.
+    pub steps: u64,
+    /// Prompt and template tokens fed, prefixes included.
+    pub prefill_tokens: u64,
+    /// Sampled tokens fed.
+    pub decode_tokens: u64,
+    /// Sum over steps of the sequences in the batch.
+    pub sequence_steps: u64,
+    /// Time inside the backend's decode.
+    pub decode_time: Duration,
+    /// Time of the steps in all.
+    pub busy_time: Duration,
+    /// Requests answered.
+    pub completed: u64,
+    /// Requests that failed.
+    pub failed: u64,
+    /// Requests put back for want of cells.
+    pub evictions: u64,
+}
