@@ -42,6 +42,8 @@ pub struct AspectSpec {
     pub name: String,
     /// Its name in texts.
     pub title: String,
+    /// Words or phrases that settle that a clause is about it.
+    pub words: Vec<String>,
     /// Phrases whose embeddings span its topic.
     pub seeds: Vec<String>,
 }

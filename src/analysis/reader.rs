@@ -43,17 +43,15 @@ pub struct ReadSettings {
 /// Where a review's label comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LabelSource {
-    /// A probe of the whole text.
-    Probe,
     /// Its clauses' probes, weighted by length; all clauses are probed then.
     Clauses,
-    /// Both, evenly in log odds.
-    Both,
+    /// A probe of the whole text; clauses near no aspect are not probed then.
+    Review,
 }
 
 impl Default for ReadSettings {
     fn default() -> Self {
-        Self { near: super::near::NearSettings::default(), label: LabelSource::Probe, max_review_tokens: 384 }
+        Self { near: super::near::NearSettings::default(), label: LabelSource::Clauses, max_review_tokens: 384 }
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::super::calibration::Calibration;
-use super::super::near::AspectSpace;
+use super::super::near::{AspectSpace, WordList};
 use super::super::pack::LanguagePack;
 use super::leaning;
 use crate::digest::text_digest;
@@ -127,7 +127,7 @@ impl LanguageReader {
         });
         let reader = text_digest(&format!("facts-1\n{model_digest}\n{}\n{}", embedder.digest, pack.digest));
         let mut this = Self {
-            space: AspectSpace::new(vec![]),
+            space: AspectSpace::new(vec![], vec![]),
             calibration: Calibration::NONE,
             pack,
             embedder,
@@ -182,7 +182,9 @@ impl LanguageReader {
             .into_iter()
             .map(|seeds| seeds.into_iter().map(UnitVector::new).collect())
             .collect();
-        self.space = AspectSpace::new(seeds.ok_or(ReaderError::Unusable(self.pack.language.code()))?);
+        let words = self.pack.aspects.iter().map(|aspect| WordList::new(&aspect.words)).collect();
+        let seeds = seeds.ok_or(ReaderError::Unusable(self.pack.language.code()))?;
+        self.space = AspectSpace::new(words, seeds);
         self.calibration = prepared.calibration;
         Ok(())
     }

@@ -49,12 +49,13 @@ impl Plan {
         let label = parts.settings.label;
         let tokenize = |text: &str| parts.tokenizer.tokenize(&reader.pack.polarity_body(text), false);
         let whole = tokenize(text);
+        let near = |text: &str, v: &UnitVector| reader.space.near(text, v, &parts.settings.near);
         let clauses = clauses
             .into_iter()
             .map(|(range, vector)| {
                 let aspects =
-                    vector.as_ref().map(|v| reader.space.near(v, &parts.settings.near)).unwrap_or_default();
-                let probed = !alone && (!aspects.is_empty() || label != LabelSource::Probe);
+                    vector.as_ref().map(|v| near(&text[range.clone()], v)).unwrap_or_default();
+                let probed = !alone && (!aspects.is_empty() || label == LabelSource::Clauses);
                 let body = if probed { tokenize(&text[range.clone()]) } else { Vec::new() };
                 Clause { range, vector, aspects, body, p: None }
             })
