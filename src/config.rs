@@ -15,7 +15,10 @@ use std::time::Duration;
 pub use self::layers::Entry;
 use self::layers::Layers;
 use self::reader::Reader;
+use crate::analysis::Thresholds;
+use crate::analysis::reader::LabelSource;
 use crate::job::{Analysis, Language, Limits, Scope};
+use crate::scheduler::Order;
 
 /// Settings in force, and where each comes from.
 #[derive(Debug, Clone)]
@@ -84,15 +87,6 @@ pub struct EngineSettings {
     pub step_limit: Duration,
 }
 
-/// Order of jobs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Order {
-    /// By arrival and cost, with a bound on waiting.
-    PrefillCost,
-    /// By arrival.
-    Fifo,
-}
-
 /// `[scheduler]`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct SchedulerSettings {
@@ -119,10 +113,12 @@ pub struct AnalysisSettings {
     pub min_support: u32,
     /// Strengths given at most.
     pub max_strengths: usize,
-    /// At or above: positive.
-    pub positive_threshold: f32,
-    /// At or below: negative.
-    pub negative_threshold: f32,
+    /// Where a review's label comes from.
+    pub label_from: LabelSource,
+    /// Labels of reviews.
+    pub review: Thresholds,
+    /// Labels of clauses, and so of what is said of an aspect.
+    pub clause: Thresholds,
     /// Restaurants in work at the same time.
     pub concurrent_restaurants: usize,
 }
@@ -338,14 +334,27 @@ impl AnalysisSettings {
             words: read.switch("analysis.words"),
             min_support: read.number("analysis.min_support", 1..=10_000),
             max_strengths: read.number("analysis.max_strengths", 1..=100),
-            positive_threshold: read.number("analysis.positive_threshold", 0.0..=1.0),
-            negative_threshold: read.number("analysis.negative_threshold", 0.0..=1.0),
+            label_from: read.word(
+                "analysis.label_from",
+                &[("clauses", LabelSource::Clauses), ("review", LabelSource::Review)],
+            ),
+            review: Thresholds {
+                positive: read.number("analysis.positive_threshold", 0.0..=1.0),
+                negative: read.number("analysis.negative_threshold", 0.0..=1.0),
+            },
+            clause: Thresholds {
+                positive: read.number("analysis.clause_positive_threshold", 0.0..=1.0),
+                negative: read.number("analysis.clause_negative_threshold", 0.0..=1.0),
+            },
             concurrent_restaurants: read.number("analysis.concurrent_restaurants", 1..=1024),
         };
-        if analysis.negative_threshold >= analysis.positive_threshold {
-            let allowed =
-                format!("use a number below `analysis.positive_threshold` ({})", analysis.positive_threshold);
-            read.problem("analysis.negative_threshold", allowed);
+        for (pair, negative, positive) in [
+            (analysis.review, "analysis.negative_threshold", "analysis.positive_threshold"),
+            (analysis.clause, "analysis.clause_negative_threshold", "analysis.clause_positive_threshold"),
+        ] {
+            if pair.negative >= pair.positive {
+                read.problem(negative, format!("use a number below `{positive}` ({})", pair.positive));
+            }
         }
         analysis
     }

@@ -2,9 +2,11 @@
 //! results out. `docs/ARCHITECTURE.md` is the map.
 
 pub mod analysis;
+pub mod analyst;
 pub mod cli;
 pub mod config;
 pub mod digest;
+pub mod embedded;
 pub mod engine;
 pub mod eval;
 pub mod input;

@@ -22,6 +22,8 @@ fn run(cli: Cli) -> anyhow::Result<Exit> {
     let flags = match &cli.command {
         Command::Config(_) | Command::Model(_) => Overrides::default(),
         #[cfg(feature = "llama")]
+        Command::Analyze(args) => args.overrides(),
+        #[cfg(feature = "llama")]
         Command::Eval(args) => args.what.input().overrides(),
     };
     let config = cli.common.load(&flags)?;
@@ -29,6 +31,10 @@ fn run(cli: Cli) -> anyhow::Result<Exit> {
     match cli.command {
         Command::Config(command) => show::run(&command, &config, &mut io::stdout().lock())?,
         Command::Model(command) => model::run(command, &model_store(config.settings.models.dir.as_deref())?)?,
+        #[cfg(feature = "llama")]
+        Command::Analyze(args) => {
+            return runtime()?.block_on(maitred::cli::run::run(&args, &config.settings, cli.common.quiet));
+        }
         #[cfg(feature = "llama")]
         Command::Eval(args) => {
             runtime()?.block_on(measure::run(&args, &config.settings, &mut io::stdout().lock()))?;

@@ -276,6 +276,10 @@ pub struct Usage {
     pub baseline_tokens: u64,
     /// Texts embedded.
     pub embedded_texts: u32,
+    /// Claims that the model was asked to write.
+    pub claims_written: u32,
+    /// Of those, the ones that passed the checks; the others were replaced by a quote.
+    pub claims_kept: u32,
 }
 
 impl Usage {
@@ -291,6 +295,8 @@ impl Usage {
         self.generated_tokens += other.generated_tokens;
         self.baseline_tokens += other.baseline_tokens;
         self.embedded_texts += other.embedded_texts;
+        self.claims_written += other.claims_written;
+        self.claims_kept += other.claims_kept;
     }
 }
 

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::analysis::pack::{LanguagePack, PackError};
-use crate::analysis::reader::{EmbedderInfo, ReadSettings, Reader};
-use crate::config::{Order, Settings};
+use crate::analysis::reader::{EmbedderInfo, ModelIdentity, ReadSettings, Reader};
+use crate::config::Settings;
 use crate::engine::EngineConfig;
 use crate::engine::llama::{self, ContextSettings, EmbeddingSettings, LlamaConfig, LlamaError};
 use crate::job::Language;
@@ -33,50 +33,34 @@ pub enum StartError {
     Pack(#[from] PackError),
 }
 
-/// Everything that reading needs.
-pub struct Runtime {
-    /// Reads reviews.
-    pub reader: Reader,
-    /// The language model.
-    pub language_model: ResolvedModel,
-}
-
 /// How the settings say reviews are read.
-pub fn read_settings(_settings: &Settings) -> ReadSettings {
-    ReadSettings::default()
+pub fn read_settings(settings: &Settings) -> ReadSettings {
+    ReadSettings { label: settings.analysis.label_from, ..ReadSettings::default() }
 }
 
-impl Runtime {
-    /// Finds and loads the models, and starts the engine. Must run within a tokio runtime.
-    pub async fn start(settings: &Settings, read: ReadSettings) -> Result<Self, StartError> {
-        let store = model_store(settings.models.dir.as_deref())?;
-        let language_model = store.resolve_as(&settings.models.language, ModelKind::Language)?;
-        let embedders = embedders(settings, &store)?;
-        let started = llama::start(llama_config(settings, &language_model, &embedders)).await?;
-        let mut languages = Vec::new();
-        for (index, (spoken, model)) in embedders.iter().enumerate() {
-            for &language in spoken {
-                let pack = LanguagePack::load(language, settings.prompts_dir.as_deref())?;
-                let info = EmbedderInfo {
-                    index,
-                    name: model.name.clone(),
-                    digest: model.sha256.to_string(),
-                    text_prefix: model.text_prefix().to_owned(),
-                    tokenizer: Arc::new(started.embeddings[index].clone()),
-                };
-                languages.push((pack, info));
-            }
+/// Finds and loads the models, and starts the engine. Must run within a tokio runtime.
+pub async fn start(settings: &Settings, read: ReadSettings) -> Result<Reader, StartError> {
+    let store = model_store(settings.models.dir.as_deref())?;
+    let language_model = store.resolve_as(&settings.models.language, ModelKind::Language)?;
+    let embedders = embedders(settings, &store)?;
+    let started = llama::start(llama_config(settings, &language_model, &embedders)).await?;
+    let mut languages = Vec::new();
+    for (index, (spoken, model)) in embedders.iter().enumerate() {
+        for &language in spoken {
+            let pack = LanguagePack::load(language, settings.prompts_dir.as_deref())?;
+            let info = EmbedderInfo {
+                index,
+                name: model.name.clone(),
+                digest: model.sha256.to_string(),
+                text_prefix: model.text_prefix().to_owned(),
+                tokenizer: Arc::new(started.embeddings[index].clone()),
+            };
+            languages.push((pack, info));
         }
-        let reader = Reader::new(
-            started.engine,
-            Arc::new(started.language),
-            language_model.sha256.to_string(),
-            languages,
-            Some(prepared_dir(store.dir())),
-            read,
-        );
-        Ok(Self { reader, language_model })
     }
+    let model = ModelIdentity { name: language_model.name, digest: language_model.sha256.to_string() };
+    let cache = Some(prepared_dir(store.dir()));
+    Ok(Reader::new(started.engine, Arc::new(started.language), model, languages, cache, read))
 }
 
 /// Where calibrations are kept: beside the models they belong to.
@@ -123,14 +107,8 @@ fn llama_config(
 ) -> LlamaConfig {
     let engine = &settings.engine;
     let threads = engine.threads.map_or(0, std::num::NonZero::get);
-    let policy = Policy {
-        order: match settings.scheduler.order {
-            Order::PrefillCost => crate::scheduler::Order::PrefillCost,
-            Order::Fifo => crate::scheduler::Order::Fifo,
-        },
-        lambda: settings.scheduler.lambda,
-        ..Policy::default()
-    };
+    let policy =
+        Policy { order: settings.scheduler.order, lambda: settings.scheduler.lambda, ..Policy::default() };
     let on_gpu = engine.gpu_layers > 0 && llama::gpu_available();
     LlamaConfig {
         language_model: language.path.clone(),

@@ -5,6 +5,7 @@
 
 pub mod aspects;
 pub mod calibration;
+pub mod claims;
 mod cluster;
 pub mod evidence;
 pub mod near;

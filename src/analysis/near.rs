@@ -76,6 +76,11 @@ impl AspectSpace {
         self.between
     }
 
+    /// Likeness of two texts on the aspects' scale.
+    pub fn likeness(&self, a: &UnitVector, b: &UnitVector) -> f32 {
+        (a.dot(b) - self.between) / (self.within - self.between)
+    }
+
     /// Relative nearness to each aspect.
     pub fn nearness(&self, clause: &UnitVector, nearest: usize) -> Vec<f32> {
         let scale = self.within - self.between;
@@ -148,10 +153,13 @@ mod tests {
     }
 
     fn space() -> AspectSpace {
-        AspectSpace::new(vec![], vec![
-            vec![vector(&[1.0, 0.1, 0.0]), vector(&[1.0, 0.0, 0.1])],
-            vec![vector(&[0.0, 1.0, 0.1]), vector(&[0.1, 1.0, 0.0])],
-        ])
+        AspectSpace::new(
+            vec![],
+            vec![
+                vec![vector(&[1.0, 0.1, 0.0]), vector(&[1.0, 0.0, 0.1])],
+                vec![vector(&[0.0, 1.0, 0.1]), vector(&[0.1, 1.0, 0.0])],
+            ],
+        )
     }
 
     #[test]
@@ -170,10 +178,13 @@ mod tests {
     fn the_scale_makes_thresholds_independent_of_the_models_spread() {
         // A constant component, as in embedding models whose similarities are all high.
         let lift = |v: &[f32]| vector(&[v[0], v[1], v[2], 2.0]);
-        let raised = AspectSpace::new(vec![], vec![
-            vec![lift(&[1.0, 0.1, 0.0]), lift(&[1.0, 0.0, 0.1])],
-            vec![lift(&[0.0, 1.0, 0.1]), lift(&[0.1, 1.0, 0.0])],
-        ]);
+        let raised = AspectSpace::new(
+            vec![],
+            vec![
+                vec![lift(&[1.0, 0.1, 0.0]), lift(&[1.0, 0.0, 0.1])],
+                vec![lift(&[0.0, 1.0, 0.1]), lift(&[0.1, 1.0, 0.0])],
+            ],
+        );
         let near = raised.near("", &lift(&[1.0, 0.05, 0.05]), &NearSettings::default());
         assert_eq!(near, [0]);
     }

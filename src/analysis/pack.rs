@@ -124,6 +124,8 @@ pub struct OverallWords {
     pub complain: String,
     /// What is complained about, alone; `{list}`.
     pub complain_alone: String,
+    /// What opinions differ on, where nothing prevails; `{list}`.
+    pub mixed: String,
     /// Between the last two items of a list.
     pub and: String,
 }

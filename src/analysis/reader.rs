@@ -20,7 +20,7 @@ use super::pack::LanguagePack;
 use crate::engine::{Answer, BranchAnswer, Engine, RequestError, RequestTiming, Tokenizer};
 use crate::job::Language;
 use crate::result::Usage;
-use crate::scheduler::Arrival;
+use crate::scheduler::{Arrival, Tokens};
 use crate::selection::vector::UnitVector;
 use crate::store::{ClauseFacts, ReviewFacts};
 use crate::text::clauses;
@@ -51,7 +51,11 @@ pub enum LabelSource {
 
 impl Default for ReadSettings {
     fn default() -> Self {
-        Self { near: super::near::NearSettings::default(), label: LabelSource::Clauses, max_review_tokens: 384 }
+        Self {
+            near: super::near::NearSettings::default(),
+            label: LabelSource::Clauses,
+            max_review_tokens: 384,
+        }
     }
 }
 
@@ -127,11 +131,20 @@ pub struct Reading {
     pub cost: Cost,
 }
 
+/// Which language model answers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ModelIdentity {
+    /// Its name.
+    pub name: String,
+    /// SHA-256 of its file.
+    pub digest: String,
+}
+
 /// The models, ready to read in some languages.
 pub struct Reader {
     engine: Engine,
     tokenizer: Arc<dyn Tokenizer>,
-    model_digest: String,
+    model: ModelIdentity,
     languages: BTreeMap<Language, Slot>,
     cache: Option<PathBuf>,
     settings: ReadSettings,
@@ -149,7 +162,7 @@ impl Reader {
     pub fn new(
         engine: Engine,
         tokenizer: Arc<dyn Tokenizer>,
-        model_digest: String,
+        model: ModelIdentity,
         languages: Vec<(LanguagePack, EmbedderInfo)>,
         cache: Option<PathBuf>,
         settings: ReadSettings,
@@ -158,12 +171,17 @@ impl Reader {
             (pack.language, Slot { pack, embedder, ready: OnceCell::new() })
         };
         let languages = languages.into_iter().map(slot).collect();
-        Self { engine, tokenizer, model_digest, languages, cache, settings }
+        Self { engine, tokenizer, model, languages, cache, settings }
     }
 
     /// The engine.
     pub fn engine(&self) -> &Engine {
         &self.engine
+    }
+
+    /// The language model.
+    pub fn model(&self) -> &ModelIdentity {
+        &self.model
     }
 
     /// The language model's tokenizer.
@@ -179,7 +197,7 @@ impl Reader {
                 LanguageReader::prepare(
                     &self.engine,
                     self.tokenizer.as_ref(),
-                    &self.model_digest,
+                    &self.model.digest,
                     slot.pack.clone(),
                     slot.embedder.clone(),
                     self.cache.as_deref(),
@@ -191,6 +209,23 @@ impl Reader {
     /// How reviews are read.
     pub fn settings(&self) -> &ReadSettings {
         &self.settings
+    }
+
+    /// Tokens that reading the texts will prefill: exact, by the model's own tokenizer.
+    pub fn cost_of<'t>(&self, reader: &LanguageReader, texts: impl Iterator<Item = &'t str>) -> Tokens {
+        let question = reader.question_tokens();
+        let count =
+            |text: &str| self.tokenizer.tokenize(&reader.pack.polarity_body(text), false).len() + question;
+        let prefill: usize = texts
+            .map(|text| match self.settings.label {
+                LabelSource::Review => count(text),
+                LabelSource::Clauses => clauses::split(text, &reader.pack.clauses)
+                    .into_iter()
+                    .map(|range| count(&text[range]))
+                    .sum(),
+            })
+            .sum();
+        Tokens { prefill: prefill as u64, generate: 0 }
     }
 
     /// Reads the texts. A text that fails, fails alone; dropping the future cancels.

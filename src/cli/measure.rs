@@ -8,23 +8,18 @@ use serde::Serialize;
 
 use super::analyze::Print;
 use super::eval::{EvalArgs, EvalCommand};
-use crate::analysis::Thresholds;
 use crate::config::Settings;
 use crate::eval;
 use crate::input::{InputOptions, JobReader, JobTemplate};
 use crate::job::{Job, JobOptions, Language};
-use crate::runtime::{Runtime, read_settings};
+use crate::runtime;
 
 /// Runs the measurement and prints to `to`.
 pub async fn run(args: &EvalArgs, settings: &Settings, to: &mut impl Write) -> anyhow::Result<()> {
     let input = args.what.input();
-    let runtime = Runtime::start(settings, read_settings(settings)).await?;
-    let reader = &runtime.reader;
+    let reader = &runtime::start(settings, runtime::read_settings(settings)).await?;
     let language = settings.analysis.language;
-    let thresholds = Thresholds {
-        positive: settings.analysis.positive_threshold,
-        negative: settings.analysis.negative_threshold,
-    };
+    let (review, clause) = (settings.analysis.review, settings.analysis.clause);
     match &args.what {
         EvalCommand::Labels(_) => {
             let mut sentences = eval::load_labels(&input.file)?;
@@ -36,13 +31,13 @@ pub async fn run(args: &EvalArgs, settings: &Settings, to: &mut impl Write) -> a
         }
         EvalCommand::Restaurants(_) => {
             let jobs = jobs(&input.file, settings)?.take(limit(input.limit));
-            print(input.format, &eval::restaurants(reader, jobs, language, &thresholds).await?, to)
+            print(input.format, &eval::restaurants(reader, jobs, language, &review).await?, to)
         }
         EvalCommand::Aspects(aspects) => {
             let labels = eval::aspects::load(&input.file, aspects.split.as_deref())?;
             let jobs = jobs(&aspects.reviews, settings)?.take(limit(input.limit));
             let spoken = language.unwrap_or(Language::En);
-            let figures = eval::aspects::evaluate(reader, spoken, &labels, jobs, &thresholds).await?;
+            let figures = eval::aspects::evaluate(reader, spoken, &labels, jobs, &clause).await?;
             if input.format == Print::Table {
                 writeln!(
                     to,

@@ -10,6 +10,8 @@ pub mod logging;
 pub mod measure;
 pub mod model;
 pub mod progress;
+#[cfg(feature = "llama")]
+pub mod run;
 pub mod show;
 pub mod spent;
 pub mod table;
@@ -54,6 +56,9 @@ pub struct Common {
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Analyse the restaurants of a file.
+    #[cfg(feature = "llama")]
+    Analyze(analyze::AnalyzeArgs),
     /// Show the settings in force.
     #[command(subcommand)]
     Config(show::ConfigCommand),

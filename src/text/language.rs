@@ -19,7 +19,7 @@ pub fn detect<'a>(texts: impl Iterator<Item = &'a str>) -> Language {
 }
 
 /// Whether the character is a Hangul syllable or letter (jamo).
-pub(super) const fn is_hangul(c: char) -> bool {
+pub const fn is_hangul(c: char) -> bool {
     matches!(c,
         '\u{ac00}'..='\u{d7a3}' // syllables
         | '\u{1100}'..='\u{11ff}' // conjoining letters

@@ -189,6 +189,11 @@ impl LanguageReader {
         Ok(())
     }
 
+    /// Tokens between a text and its label.
+    pub fn question_tokens(&self) -> usize {
+        self.polarity.question.len()
+    }
+
     /// A polarity probe of a text, given as the tokens of [`LanguagePack::polarity_body`].
     pub fn probe(&self, body: Vec<Token>, arrival: Arrival) -> Request {
         let branch =

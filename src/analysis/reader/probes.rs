@@ -53,8 +53,7 @@ impl Plan {
         let clauses = clauses
             .into_iter()
             .map(|(range, vector)| {
-                let aspects =
-                    vector.as_ref().map(|v| near(&text[range.clone()], v)).unwrap_or_default();
+                let aspects = vector.as_ref().map(|v| near(&text[range.clone()], v)).unwrap_or_default();
                 let probed = !alone && (!aspects.is_empty() || label == LabelSource::Clauses);
                 let body = if probed { tokenize(&text[range.clone()]) } else { Vec::new() };
                 Clause { range, vector, aspects, body, p: None }
@@ -122,12 +121,9 @@ impl Plan {
             return Ok(nothing_to_read(self.tokens));
         }
         let from_clauses = by_clauses(&self.clauses);
-        let p_positive = match (label, self.p_review, from_clauses) {
-            (LabelSource::Both, Some(a), Some(b)) => {
-                Some(sigmoid(f64::from(0.5 * (logit(a) + logit(b)))) as f32)
-            }
-            (LabelSource::Clauses, review, clauses) => clauses.or(review),
-            (_, review, clauses) => review.or(clauses),
+        let p_positive = match label {
+            LabelSource::Clauses => from_clauses.or(self.p_review),
+            LabelSource::Review => self.p_review.or(from_clauses),
         };
         let weighted = self
             .clauses

@@ -1,0 +1,235 @@
+//! One job to one result: everything between intake and publishing, the same for a file and for a fleet.
+//!
+//! ```text
+//! earlier result ── unchanged? ──► repeat it
+//!      │ no
+//! select (scope = selected) ─► facts: known ones from the store, the others read ─► findings ─► claims ─► result
+//! ```
+//!
+//! A store that fails costs time, not the job: what it would have known is computed.
+
+mod assemble;
+mod carry;
+mod gather;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::analysis::reader::{Cost, LanguageReader, Reader, ReaderError};
+use crate::config::AnalysisSettings;
+use crate::digest::{review_set_digest, text_digest};
+use crate::engine::RequestError;
+use crate::job::{Analysis, Job, Language, Scope, WIRE_VERSION};
+use crate::result::{AnalysisResult, ModelInfo, Outcome, Timings};
+use crate::scheduler::{Arrival, Lane, Seconds};
+use crate::store::{FactStore, LastResult};
+use crate::text::language;
+
+/// Works jobs with one reader and one store.
+pub struct Analyst<S> {
+    reader: Arc<Reader>,
+    store: Arc<S>,
+    settings: AnalysisSettings,
+    worker: String,
+}
+
+/// What working a job gave.
+#[derive(Debug)]
+pub struct Worked {
+    /// To be published.
+    pub result: AnalysisResult,
+    /// What it cost, request by request.
+    pub cost: Cost,
+    /// When the job arrived, on the engine's clock.
+    pub arrived: Duration,
+    /// When the result was complete, on the engine's clock.
+    pub finished: Duration,
+}
+
+/// A job's settings: its own options over the worker's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Asked {
+    scope: Scope,
+    top_k: usize,
+    words: bool,
+}
+
+impl<S: FactStore> Analyst<S> {
+    /// An analyst that signs its results as `worker`.
+    pub fn new(reader: Arc<Reader>, store: Arc<S>, settings: AnalysisSettings, worker: String) -> Self {
+        Self { reader, store, settings, worker }
+    }
+
+    /// The reader it works with.
+    pub fn reader(&self) -> &Reader {
+        &self.reader
+    }
+
+    /// Works the job. Dropping the future cancels what the engine still has of it.
+    pub async fn work(&self, job: &Job) -> Worked {
+        let arrived = self.reader.engine().now();
+        let mut cost = Cost::default();
+        let spoken = self.language_of(job);
+        let mut result = match self.reader.language(spoken).await {
+            Ok(reader) => self.work_in(job, spoken, reader, arrived, &mut cost).await,
+            Err(error) => self.failed(job, spoken, &error),
+        };
+        let finished = self.reader.engine().now();
+        let since = |at: Duration| at.saturating_sub(arrived).as_secs_f64() * 1e3;
+        result.usage.add(&cost.usage);
+        result.timings = Timings {
+            queue_ms: cost.first_admission().map_or(0.0, since),
+            ttft_ms: cost.first_output().map(since),
+            total_ms: since(finished),
+        };
+        Worked { result, cost, arrived, finished }
+    }
+
+    fn language_of(&self, job: &Job) -> Language {
+        job.language
+            .or(self.settings.language)
+            .unwrap_or_else(|| language::detect(job.reviews.iter().map(|review| review.text.as_str())))
+    }
+
+    async fn work_in(
+        &self,
+        job: &Job,
+        spoken: Language,
+        reader: &LanguageReader,
+        arrived: Duration,
+        cost: &mut Cost,
+    ) -> AnalysisResult {
+        let asked = Asked {
+            scope: job.options.scope.unwrap_or(self.settings.scope),
+            top_k: job.options.top_k.unwrap_or(self.settings.top_k),
+            words: job.options.words.unwrap_or(self.settings.words),
+        };
+        let identity = self.identity(reader, asked);
+        let mut result = self.blank(job, spoken, Some(reader));
+        let last = self.last_result(&job.restaurant_id, &identity).await;
+        if let Some(last) = &last
+            && carry::is_same(last, job, &result.review_set_digest)
+        {
+            return carry::unchanged(last, job, result);
+        }
+        let arrival = self.arrival(reader, job, arrived);
+        let gathered = self.gather(job, reader, asked, arrival, cost).await;
+        self.assemble(job, reader, asked, &gathered, last.as_ref(), arrival, cost, &mut result).await;
+        result.outcome = worst(&result.outcomes);
+        self.remember(identity, &result).await;
+        result
+    }
+
+    /// Place in the heap: the whole job's uncached tokens count, as if nothing of it were known. What the store
+    /// knows only makes the job cheaper than its place, never dearer.
+    fn arrival(&self, reader: &LanguageReader, job: &Job, arrived: Duration) -> Arrival {
+        let texts = job.reviews.iter().map(|review| review.text.as_str());
+        let tokens = self.reader.cost_of(reader, texts);
+        let cost = Seconds::new(self.reader.engine().estimate(tokens));
+        Arrival { at: Seconds::from(arrived), cost, lane: Lane::Live }
+    }
+
+    /// Everything that a result depends on besides the reviews.
+    fn identity(&self, reader: &LanguageReader, asked: Asked) -> String {
+        let settings = &self.settings;
+        text_digest(&format!(
+            "result-1 {} {:?} {:?} {:?} {:?} {} {}",
+            reader.reader,
+            asked,
+            settings.label_from,
+            settings.review,
+            settings.clause,
+            settings.min_support,
+            settings.max_strengths
+        ))
+    }
+
+    async fn last_result(&self, restaurant: &str, identity: &str) -> Option<AnalysisResult> {
+        match self.store.last_result(restaurant).await {
+            Ok(last) => last.filter(|last| last.reader == identity).map(|last| last.result),
+            Err(error) => {
+                tracing::warn!(%error, "earlier result unknown");
+                None
+            }
+        }
+    }
+
+    /// Keeps a result that stands; one with failures or gaps must not be repeated as if it were whole.
+    async fn remember(&self, identity: String, result: &AnalysisResult) {
+        if result.outcomes.values().all(|outcome| matches!(outcome, Outcome::Ok | Outcome::NoData)) {
+            let last = LastResult { reader: identity, result: result.clone() };
+            if let Err(error) = self.store.put_last_result(last).await {
+                tracing::warn!(%error, "result not kept for the next time");
+            }
+        }
+    }
+
+    /// A result without findings.
+    fn blank(&self, job: &Job, spoken: Language, reader: Option<&LanguageReader>) -> AnalysisResult {
+        let model = self.reader.model();
+        AnalysisResult {
+            v: WIRE_VERSION,
+            job_id: job.job_id.clone(),
+            restaurant_id: job.restaurant_id.clone(),
+            restaurant_name: job.restaurant_name.clone(),
+            epoch: job.epoch,
+            review_set_digest: review_set_digest(&job.reviews),
+            worker: self.worker.clone(),
+            model: ModelInfo {
+                name: model.name.clone(),
+                digest: model.digest.clone(),
+                embedding_name: reader.map(|reader| reader.embedder.name.clone()).unwrap_or_default(),
+                embedding_digest: reader.map(|reader| reader.embedder.digest.clone()).unwrap_or_default(),
+                prompt_version: reader.map(|reader| reader.pack.digest.clone()).unwrap_or_default(),
+            },
+            language: spoken,
+            outcome: Outcome::NoData,
+            outcomes: BTreeMap::new(),
+            sentiment: None,
+            summary: None,
+            strengths: None,
+            usage: crate::result::Usage::default(),
+            timings: Timings::default(),
+        }
+    }
+
+    fn failed(&self, job: &Job, spoken: Language, error: &ReaderError) -> AnalysisResult {
+        let code = match error {
+            ReaderError::NoEmbedder(_) => "language_not_available",
+            _ => "language_not_ready",
+        };
+        let outcome = Outcome::Failed { code: code.into(), message: error.to_string() };
+        let mut result = self.blank(job, spoken, None);
+        result.usage.reviews = job.reviews.len() as u32;
+        result.outcomes = job.analyses.iter().map(|analysis| (*analysis, outcome.clone())).collect();
+        result.outcome = outcome;
+        result
+    }
+}
+
+/// The outcome of a job: that of its least fortunate analysis.
+fn worst(outcomes: &BTreeMap<Analysis, Outcome>) -> Outcome {
+    let rank = |outcome: &&Outcome| match outcome {
+        Outcome::Failed { .. } => 5,
+        Outcome::Stale => 4,
+        Outcome::Partial { .. } => 3,
+        Outcome::Ok => 2,
+        Outcome::Unchanged => 1,
+        Outcome::NoData => 0,
+    };
+    outcomes.values().max_by_key(rank).cloned().unwrap_or(Outcome::NoData)
+}
+
+/// The stable code of an engine error.
+fn code(error: &RequestError) -> &'static str {
+    match error {
+        RequestError::TooLarge { .. } => "too_large",
+        RequestError::Malformed(_) => "malformed_request",
+        RequestError::DeadlineExceeded => "deadline_exceeded",
+        RequestError::Cancelled => "cancelled",
+        RequestError::Backend(_) => "model_failure",
+        RequestError::Stalled => "engine_stalled",
+        RequestError::Stopped => "engine_stopped",
+    }
+}

@@ -1,0 +1,213 @@
+//! Facts for a job: known ones from the store, the others read; under `scope = selected` only the selected reviews.
+
+use std::collections::HashMap;
+
+use super::{Analyst, Asked};
+use crate::analysis::reader::{Cost, LanguageReader};
+use crate::digest::text_digest;
+use crate::engine::RequestError;
+use crate::job::{Job, Review, Scope};
+use crate::scheduler::Arrival;
+use crate::selection::representative::Representative;
+use crate::selection::select::{self, Candidate};
+use crate::selection::vector::UnitVector;
+use crate::store::{FactKey, FactStore, ReviewFacts};
+
+/// Reviews read before what was read is kept: what an interruption costs at most, and enough to fill the engine.
+const PORTION: usize = 480;
+
+/// The reviews in scope and what is known of them.
+pub(super) struct Gathered {
+    /// Indices into the job's reviews with facts, in the job's order.
+    pub read: Vec<(usize, ReviewFacts)>,
+    /// Reviews in scope whose reading failed.
+    pub failed: usize,
+    /// The first failure.
+    pub failure: Option<RequestError>,
+    /// Tokens of all the job's reviews.
+    pub tokens: u64,
+}
+
+impl<S: FactStore> Analyst<S> {
+    /// Gathers the facts of the reviews in scope.
+    pub(super) async fn gather(
+        &self,
+        job: &Job,
+        reader: &LanguageReader,
+        asked: Asked,
+        arrival: Arrival,
+        cost: &mut Cost,
+    ) -> Gathered {
+        cost.usage.reviews += job.reviews.len() as u32;
+        let in_scope: Vec<usize> = match asked.scope {
+            Scope::All => (0..job.reviews.len()).collect(),
+            Scope::Selected => match self.selected(job, reader, asked.top_k, cost).await {
+                Ok(selected) => selected,
+                Err(error) => {
+                    let failed = job.reviews.len();
+                    return Gathered { read: vec![], failed, failure: Some(error), tokens: 0 };
+                }
+            },
+        };
+        let texts: Vec<&str> = in_scope.iter().map(|&index| job.reviews[index].text.as_str()).collect();
+        let facts = self.facts(reader, &texts, arrival, cost).await;
+        let mut gathered = Gathered { read: vec![], failed: 0, failure: None, tokens: 0 };
+        let mut counted = vec![None; job.reviews.len()];
+        for (index, facts) in in_scope.into_iter().zip(facts) {
+            match facts {
+                Ok(facts) => {
+                    counted[index] = Some(u64::from(facts.tokens));
+                    gathered.read.push((index, facts));
+                }
+                Err(error) => {
+                    gathered.failed += 1;
+                    gathered.failure.get_or_insert(error);
+                }
+            }
+        }
+        let tokenizer = self.reader.tokenizer();
+        let tokens = job.reviews.iter().zip(counted).map(|(review, known)| {
+            known.unwrap_or_else(|| {
+                tokenizer.tokenize(&reader.pack.polarity_body(&review.text), false).len() as u64
+            })
+        });
+        gathered.tokens = tokens.sum();
+        gathered
+    }
+
+    /// Facts of the texts in order. Equal texts are read once; what was read is kept portion by portion, so
+    /// that an interruption costs little twice.
+    async fn facts(
+        &self,
+        reader: &LanguageReader,
+        texts: &[&str],
+        arrival: Arrival,
+        cost: &mut Cost,
+    ) -> Vec<Result<ReviewFacts, RequestError>> {
+        let keys: Vec<FactKey> = texts
+            .iter()
+            .map(|text| FactKey { reader: reader.reader.clone(), text: text_digest(text) })
+            .collect();
+        let mut known: HashMap<&str, Result<ReviewFacts, RequestError>> = HashMap::new();
+        match self.store.get_many(&keys).await {
+            Ok(found) => {
+                for (key, facts) in keys.iter().zip(found) {
+                    if let Some(facts) = facts {
+                        known.insert(&key.text, Ok(facts));
+                    }
+                }
+            }
+            Err(error) => tracing::warn!(%error, "facts not looked up; reading again"),
+        }
+        cost.usage.reviews_cached +=
+            keys.iter().filter(|key| known.contains_key(key.text.as_str())).count() as u32;
+        let mut missing: Vec<(&FactKey, &str)> = Vec::new();
+        for (key, text) in keys.iter().zip(texts) {
+            if !known.contains_key(key.text.as_str())
+                && missing.iter().all(|(other, _)| other.text != key.text)
+            {
+                missing.push((key, text));
+            }
+        }
+        for portion in missing.chunks(PORTION) {
+            let unknown: Vec<&str> = portion.iter().map(|(_, text)| *text).collect();
+            let reading = self.reader.read(reader, &unknown, arrival).await;
+            cost.add(reading.cost);
+            let mut fresh = Vec::new();
+            for ((key, _), facts) in portion.iter().zip(reading.facts) {
+                if let Ok(facts) = &facts {
+                    cost.usage.reviews_read += 1;
+                    fresh.push(((*key).clone(), facts.clone()));
+                }
+                known.insert(&key.text, facts);
+            }
+            self.keep(fresh, "facts").await;
+        }
+        // Every key was found or read, so the fallback is never taken.
+        keys.iter()
+            .map(|key| known.get(key.text.as_str()).cloned().unwrap_or(Err(RequestError::Stopped)))
+            .collect()
+    }
+
+    /// The nearest to the restaurant's representative vector, made diverse. Labels are not known yet, so there is
+    /// no floor for the minority; diversity stands in for it.
+    async fn selected(
+        &self,
+        job: &Job,
+        reader: &LanguageReader,
+        top_k: usize,
+        cost: &mut Cost,
+    ) -> Result<Vec<usize>, RequestError> {
+        let vectors = self.review_vectors(&job.reviews, reader, cost).await?;
+        let now = newest(&job.reviews);
+        let mut representative = Representative::new(reader.embedder.digest.clone(), now);
+        let mut candidates = Vec::new();
+        for (index, (review, vector)) in job.reviews.iter().zip(&vectors).enumerate() {
+            let Some(vector) = vector else { continue };
+            // Vectors are all of one model and ids are unique, so every review can be added.
+            if representative.add(review, vector).is_ok() {
+                candidates.push((index, Candidate { vector, created_at: review.created_at, polarity: None }));
+            }
+        }
+        let Some(query) = representative.vector() else { return Ok(Vec::new()) };
+        let list: Vec<Candidate<'_>> = candidates.iter().map(|(_, candidate)| *candidate).collect();
+        let settings = select::Settings { top_k, ..select::Settings::default() };
+        let mut chosen: Vec<usize> =
+            select::select(&query, &list, &settings).into_iter().map(|place| candidates[place].0).collect();
+        chosen.sort_unstable();
+        Ok(chosen)
+    }
+
+    /// A vector per review: the job's own, the store's, or computed now.
+    async fn review_vectors(
+        &self,
+        reviews: &[Review],
+        reader: &LanguageReader,
+        cost: &mut Cost,
+    ) -> Result<Vec<Option<UnitVector>>, RequestError> {
+        let vectors_of = format!("vectors-1 {}", reader.embedder.digest);
+        let key = |review: &Review| FactKey { reader: vectors_of.clone(), text: text_digest(&review.text) };
+        let keys: Vec<FactKey> = reviews.iter().map(key).collect();
+        let stored = self.store.get_many(&keys).await.unwrap_or_else(|error| {
+            tracing::warn!(%error, "vectors not looked up; computing");
+            vec![None; keys.len()]
+        });
+        let mut vectors: Vec<Option<UnitVector>> = reviews
+            .iter()
+            .zip(&stored)
+            .map(|(review, stored)| {
+                let given = review.embedding.clone().and_then(UnitVector::new);
+                given.or_else(|| UnitVector::from_f16_bytes(&stored.as_ref()?.vector))
+            })
+            .collect();
+        let missing: Vec<usize> =
+            (0..reviews.len()).filter(|&i| vectors[i].is_none() && stored[i].is_none()).collect();
+        let texts: Vec<&str> = missing.iter().map(|&index| reviews[index].text.as_str()).collect();
+        let embedded = self.reader.embed(reader, &texts).await?;
+        cost.usage.embedded_texts += texts.len() as u32;
+        let mut fresh = Vec::with_capacity(missing.len());
+        for (index, vector) in missing.into_iter().zip(embedded) {
+            let bytes = vector.as_ref().map(UnitVector::to_f16_bytes).unwrap_or_default();
+            let facts = ReviewFacts { tokens: 0, p_positive: None, clauses: Vec::new(), vector: bytes };
+            fresh.push((keys[index].clone(), facts));
+            vectors[index] = vector;
+        }
+        self.keep(fresh, "vectors").await;
+        Ok(vectors)
+    }
+
+    /// Keeps what was computed; a store that fails only costs computing it again.
+    async fn keep(&self, fresh: Vec<(FactKey, ReviewFacts)>, what: &'static str) {
+        if !fresh.is_empty()
+            && let Err(error) = self.store.put_many(fresh).await
+        {
+            tracing::warn!(%error, what, "not kept for the next time");
+        }
+    }
+}
+
+/// The newest review's time: what ages are counted from, so that old data give the same result whenever it is
+/// worked. Without any date, the epoch: all ages are unknown then.
+pub(super) fn newest(reviews: &[Review]) -> time::OffsetDateTime {
+    reviews.iter().filter_map(|review| review.created_at).max().unwrap_or(time::OffsetDateTime::UNIX_EPOCH)
+}

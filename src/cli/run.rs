@@ -1,0 +1,184 @@
+//! `maitred analyze`: opens what the run needs, in the order in which a mistake should be noticed, works the file,
+//! and shows what came out.
+
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+
+use anyhow::Context;
+use tokio_util::sync::CancellationToken;
+
+use super::Exit;
+use super::analyze::{AnalyzeArgs, Print};
+use super::progress::{Done, Progress, suspend};
+use super::text::Style;
+use super::{spent, table};
+use crate::analyst::Analyst;
+use crate::config::{Cache, Settings};
+use crate::embedded::{self, Event, RunOptions};
+use crate::input::JobReader;
+use crate::output::{self, ResultWriter};
+use crate::result::AnalysisResult;
+use crate::runtime;
+use crate::stats::RunStats;
+use crate::store::FactStore;
+use crate::store::memory::MemoryFacts;
+use crate::store::metric_writer::{MetricSink, MetricWriter, WriterSettings};
+use crate::store::sqlite::SqliteStore;
+use crate::telemetry::goodput::Sla;
+
+/// Runs the command.
+pub async fn run(args: &AnalyzeArgs, settings: &Settings, quiet: bool) -> anyhow::Result<Exit> {
+    let input = JobReader::open(&args.file, args.input_options(settings))?;
+    let out = args.out.as_deref().map(ResultWriter::create).transpose()?;
+    if let Some(stats) = &args.stats {
+        output::check_writable(stats)?;
+    }
+    match cache_path(args, settings) {
+        Some(path) => {
+            let store = Arc::new(SqliteStore::open(&path).await?);
+            let writer = MetricWriter::spawn(Arc::clone(&store), WriterSettings::default());
+            let sink = writer.sink();
+            let exit = work(args, settings, quiet, input, out, Arc::clone(&store), Some(sink)).await;
+            let report = writer.close().await;
+            if report.dropped + report.failed > 0 {
+                tracing::warn!(dropped = report.dropped, failed = report.failed, "metrics rows lost");
+            }
+            if let Err(error) = store.close().await {
+                tracing::warn!(%error, "the cache was not tidied");
+            }
+            exit
+        }
+        None => {
+            let store = Arc::new(MemoryFacts::new(settings.store.memory_limit));
+            work(args, settings, quiet, input, out, store, None).await
+        }
+    }
+}
+
+/// Where facts and metrics are kept: as asked for, else beside the output file, if it is a file.
+fn cache_path(args: &AnalyzeArgs, settings: &Settings) -> Option<PathBuf> {
+    match &settings.store.cache {
+        Cache::At(path) => Some(path.clone()),
+        Cache::None => None,
+        Cache::Auto => {
+            let out = args.out.as_deref()?;
+            let special = out.as_os_str() == "-" || out.starts_with("/dev");
+            (!special && (out.is_file() || !out.exists())).then(|| out.with_extension("maitred.db"))
+        }
+    }
+}
+
+async fn work<S: FactStore>(
+    args: &AnalyzeArgs,
+    settings: &Settings,
+    quiet: bool,
+    input: JobReader,
+    mut out: Option<ResultWriter>,
+    store: Arc<S>,
+    metrics: Option<MetricSink>,
+) -> anyhow::Result<Exit> {
+    let started = Instant::now();
+    let reader = runtime::start(settings, runtime::read_settings(settings)).await?;
+    let start_seconds = started.elapsed().as_secs_f64();
+    let stalled = reader.engine().stalled();
+    let analyst =
+        Arc::new(Analyst::new(Arc::new(reader), store, settings.analysis.clone(), "embedded".into()));
+    let options = RunOptions {
+        limit: args.limit,
+        concurrent: settings.analysis.concurrent_restaurants,
+        sla: Sla { ttft: settings.goodput.ttft },
+    };
+    let stop = stop_on_interrupt();
+    let style = Style::of_stdout();
+    let watched = input.progress();
+    let mut progress = Progress::start(watched.total, quiet, Instant::now());
+    let mut done = Done::default();
+    let tell = |event: Event<'_>| {
+        match event {
+            Event::Refused(error) => suspend(|| eprintln!("error: {}: {error}", args.file.display())),
+            Event::Result(result, bytes) => {
+                done.bytes = done.bytes.max(bytes);
+                done.restaurants += 1;
+                done.reviews += u64::from(result.usage.reviews);
+                if let Some(out) = &mut out {
+                    out.write(result)?;
+                }
+                suspend(|| show(args, result, style))?;
+            }
+        }
+        progress.update(done, Instant::now());
+        Ok(())
+    };
+    let run = embedded::run(analyst, input, options, metrics, stop, tell);
+    let stats = tokio::select! {
+        stats = run => stats,
+        () = stalled => Err(anyhow::anyhow!("the engine is stuck in a step; what was written is kept, run again")),
+    };
+    progress.finish();
+    let mut stats = stats?;
+    stats.start_seconds = start_seconds;
+    conclude(args, out, &stats, style)
+}
+
+/// The first interrupt ends the run in good order; the second one at once.
+fn stop_on_interrupt() -> CancellationToken {
+    let stop = CancellationToken::new();
+    let token = stop.clone();
+    tokio::spawn(async move {
+        let mut again = false;
+        while tokio::signal::ctrl_c().await.is_ok() {
+            if again {
+                #[expect(clippy::exit, reason = "asked for twice: now, whatever is in hand")]
+                std::process::exit(i32::from(Exit::Interrupted.code()));
+            }
+            again = true;
+            token.cancel();
+        }
+    });
+    stop
+}
+
+/// One result on stdout.
+fn show(args: &AnalyzeArgs, result: &AnalysisResult, style: Style) -> anyhow::Result<()> {
+    let mut stdout = io::stdout().lock();
+    if args.format == Print::Json {
+        serde_json::to_writer(&mut stdout, result).map_err(io::Error::from)?;
+        writeln!(stdout)?;
+    } else if !args.stdout_is_json() {
+        writeln!(stdout, "{}", table::block(result, style))?;
+    }
+    Ok(())
+}
+
+/// Names the output, writes the statistics, says what was spent.
+fn conclude(
+    args: &AnalyzeArgs,
+    out: Option<ResultWriter>,
+    stats: &RunStats,
+    style: Style,
+) -> anyhow::Result<Exit> {
+    if let Some(path) = &args.stats {
+        output::write_json(path, stats).with_context(|| format!("statistics {}", path.display()))?;
+    }
+    if !args.stdout_is_json() {
+        writeln!(io::stdout().lock(), "{}", spent::table(stats, style))?;
+    }
+    if stats.interrupted {
+        let told = match &out {
+            Some(out) => partial_is_at(out.path(), out.written()),
+            None => "no results were kept; --out FILE keeps them".into(),
+        };
+        eprintln!("interrupted: {told}");
+        return Ok(Exit::Interrupted);
+    }
+    if let Some(out) = out {
+        out.finish()?;
+    }
+    Ok(if stats.has_failures() { Exit::Failed } else { Exit::Ok })
+}
+
+fn partial_is_at(path: &Path, written: u64) -> String {
+    format!("{written} results are in {}; run the same command again to go on", path.display())
+}

@@ -1,0 +1,149 @@
+//! The pipeline over a file, in one process, without a server: the same analyst as in a fleet.
+//!
+//! One blocking thread reads the input, a few restaurants are worked at a time, results go out as they are ready.
+//! Nothing is held longer than a restaurant is in work, so memory does not grow with the file.
+
+mod metrics;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::analyst::{Analyst, Worked};
+use crate::input::{InputError, JobReader};
+use crate::job::Job;
+use crate::result::{AnalysisResult, Outcome};
+use crate::stats::{self, Latency, RunStats};
+use crate::store::FactStore;
+use crate::store::metric_writer::MetricSink;
+use crate::telemetry::goodput::{Goodput, JobSample, Sla, Window};
+
+/// Jobs read ahead of those in work.
+const READ_AHEAD: usize = 2;
+
+/// How a run goes.
+#[derive(Debug, Clone, Copy)]
+pub struct RunOptions {
+    /// Restaurants to work at most.
+    pub limit: Option<u64>,
+    /// Restaurants in work at the same time.
+    pub concurrent: usize,
+    /// What counts as good service.
+    pub sla: Sla,
+}
+
+/// What a run tells while it goes.
+pub enum Event<'e> {
+    /// A restaurant is done; so many bytes of the input had been read when it was begun.
+    Result(&'e AnalysisResult, u64),
+    /// A line or restaurant of the input cannot be used.
+    Refused(&'e InputError),
+}
+
+/// A job, and how far the input was read when it came.
+type Read = (Result<Job, InputError>, u64);
+
+/// Works the input to its end, or until `stop`. An error of `tell` ends the run: nowhere to put results means
+/// nothing to work for.
+pub async fn run<S: FactStore>(
+    analyst: Arc<Analyst<S>>,
+    input: JobReader,
+    options: RunOptions,
+    metrics: Option<MetricSink>,
+    stop: CancellationToken,
+    mut tell: impl FnMut(Event<'_>) -> anyhow::Result<()>,
+) -> anyhow::Result<RunStats> {
+    let begun = Instant::now();
+    let engine_begun = analyst.reader().engine().now();
+    let mut stats = RunStats::default();
+    let mut goodput = Goodput::new(options.sla, engine_begun);
+    let mut jobs = read_in_background(input, options.limit);
+    let mut working: JoinSet<(Job, Worked, u64)> = JoinSet::new();
+    let mut more = true;
+    while more || !working.is_empty() {
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => {
+                stats.interrupted = true;
+                break;
+            }
+            Some(done) = working.join_next() => {
+                // A panic in the analysis is a bug: let it end the run with its own message.
+                let (job, worked, bytes) = done?;
+                stats.add(&worked.result);
+                goodput.record(sample(&worked));
+                if let Some(sink) = &metrics {
+                    metrics::offer(sink, &job, &worked);
+                }
+                tell(Event::Result(&worked.result, bytes))?;
+            }
+            read = jobs.recv(), if more && working.len() < options.concurrent => match read {
+                Some((Ok(job), bytes)) => {
+                    let analyst = Arc::clone(&analyst);
+                    working.spawn(async move {
+                        let worked = analyst.work(&job).await;
+                        (job, worked, bytes)
+                    });
+                }
+                Some((Err(error), _)) => {
+                    stats.add_refused();
+                    tell(Event::Refused(&error))?;
+                }
+                None => more = false,
+            },
+        }
+    }
+    // Dropping the tasks drops their requests: the engine lets go of them at its next step.
+    drop(working);
+    let window = goodput.summary(analyst.reader().engine().now());
+    if let Some(sink) = &metrics {
+        metrics::offer_window(sink, window);
+    }
+    finish(&mut stats, &window, options.sla, begun.elapsed());
+    Ok(stats)
+}
+
+/// Reads on a thread of its own, a little ahead.
+fn read_in_background(input: JobReader, limit: Option<u64>) -> mpsc::Receiver<Read> {
+    let (sender, receiver) = mpsc::channel(READ_AHEAD);
+    tokio::task::spawn_blocking(move || {
+        let progress = input.progress();
+        let mut taken = 0;
+        for job in input {
+            taken += u64::from(job.is_ok());
+            // The receiver is gone when the run has ended.
+            if sender.blocking_send((job, progress.bytes_read())).is_err() || limit == Some(taken) {
+                return;
+            }
+        }
+    });
+    receiver
+}
+
+fn sample(worked: &Worked) -> JobSample {
+    let ok = matches!(worked.result.outcome, Outcome::Ok | Outcome::Partial { .. });
+    JobSample {
+        finished_at: worked.finished,
+        ttft: worked.cost.first_output().map(|at| at.saturating_sub(worked.arrived)),
+        tokens: worked.result.usage.worked_tokens(),
+        ok,
+    }
+}
+
+fn finish(stats: &mut RunStats, window: &Window, sla: Sla, wall: Duration) {
+    stats.ttft = window
+        .ttft
+        .map(|ttft| Latency { p50_seconds: ttft.p50.as_secs_f64(), p95_seconds: ttft.p95.as_secs_f64() });
+    let seconds = window.wall().as_secs_f64();
+    stats.goodput = window.compliance().map(|compliance| stats::Goodput {
+        sla_ttft_seconds: sla.ttft.as_secs_f64(),
+        compliance,
+        restaurants_per_second: if seconds > 0.0 { window.jobs_met as f64 / seconds } else { 0.0 },
+        tokens_per_second: window.goodput_tps().unwrap_or(0.0),
+    });
+    stats.peak_memory_bytes = stats::peak_memory_bytes();
+    stats.finish(wall);
+}
