@@ -134,12 +134,12 @@ impl<S: FactStore> Analyst<S> {
     fn identity(&self, reader: &LanguageReader, asked: Asked) -> String {
         let settings = &self.settings;
         text_digest(&format!(
-            "result-1 {} {:?} {:?} {:?} {:?} {} {}",
+            "result-2 {} {:?} {:?} {:?} {:?} {} {}",
             reader.reader,
             asked,
             settings.label_from,
             settings.review,
-            settings.clause,
+            settings.clause_margin,
             settings.min_support,
             settings.max_strengths
         ))

@@ -117,8 +117,8 @@ pub struct AnalysisSettings {
     pub label_from: LabelSource,
     /// Labels of reviews.
     pub review: Thresholds,
-    /// Labels of clauses, and so of what is said of an aspect.
-    pub clause: Thresholds,
+    /// Log odds from the model's neutral point at which a clause has a label.
+    pub clause_margin: f32,
     /// Restaurants in work at the same time.
     pub concurrent_restaurants: usize,
 }
@@ -342,19 +342,13 @@ impl AnalysisSettings {
                 positive: read.number("analysis.positive_threshold", 0.0..=1.0),
                 negative: read.number("analysis.negative_threshold", 0.0..=1.0),
             },
-            clause: Thresholds {
-                positive: read.number("analysis.clause_positive_threshold", 0.0..=1.0),
-                negative: read.number("analysis.clause_negative_threshold", 0.0..=1.0),
-            },
+            clause_margin: read.number("analysis.clause_margin", 0.0..=10.0),
             concurrent_restaurants: read.number("analysis.concurrent_restaurants", 1..=1024),
         };
-        for (pair, negative, positive) in [
-            (analysis.review, "analysis.negative_threshold", "analysis.positive_threshold"),
-            (analysis.clause, "analysis.clause_negative_threshold", "analysis.clause_positive_threshold"),
-        ] {
-            if pair.negative >= pair.positive {
-                read.problem(negative, format!("use a number below `{positive}` ({})", pair.positive));
-            }
+        if analysis.review.negative >= analysis.review.positive {
+            let allowed =
+                format!("use a number below `analysis.positive_threshold` ({})", analysis.review.positive);
+            read.problem("analysis.negative_threshold", allowed);
         }
         analysis
     }

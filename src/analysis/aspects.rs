@@ -1,7 +1,8 @@
 //! What guests say of each aspect: support, shares, the prevailing polarity, and the words that show it.
 //!
-//! A review speaks once of an aspect, however many of its clauses do: its polarity on the aspect follows from the
-//! mean of their probabilities.
+//! A review speaks once of an aspect, however many of its clauses do: it praises it if more of its clauses praise than
+//! complain, and the other way round; as many of each is no verdict. A review that only mentions the aspect ("we
+//! ordered the fish") has no opinion on it and does not count.
 
 use std::collections::BTreeMap;
 
@@ -83,15 +84,24 @@ fn spoken<'a>(read: &[ReadReview<'a>], aspect: u16) -> Vec<(Clause<'a>, f32)> {
         .collect()
 }
 
-/// One label for each review that speaks: that of the mean over its clauses.
+/// One label for each review with an opinion: that of the majority of its clauses.
 fn labels(spoken: &[(Clause<'_>, f32)], thresholds: Thresholds) -> Vec<Polarity> {
-    let mut sums: BTreeMap<usize, (f32, f32)> = BTreeMap::new();
+    let mut votes: BTreeMap<usize, i32> = BTreeMap::new();
     for (clause, p) in spoken {
-        let (sum, count) = sums.entry(clause.index).or_default();
-        *sum += p;
-        *count += 1.0;
+        match thresholds.label(*p) {
+            Polarity::Positive => *votes.entry(clause.index).or_default() += 1,
+            Polarity::Negative => *votes.entry(clause.index).or_default() -= 1,
+            Polarity::Neutral => {}
+        }
     }
-    sums.into_values().map(|(sum, count)| thresholds.label(sum / count)).collect()
+    votes
+        .into_values()
+        .map(|balance| match balance {
+            1.. => Polarity::Positive,
+            ..=-1 => Polarity::Negative,
+            0 => Polarity::Neutral,
+        })
+        .collect()
 }
 
 fn finding(

@@ -165,8 +165,8 @@ pub struct LanguagePack {
     pub clauses: ClauseRules,
     /// The shots shown.
     pub shots: Vec<Shot>,
-    /// Sentences with their label, `true` for positive.
-    pub calibration: Vec<(String, bool)>,
+    /// Sentences with their label: positive or negative; neutral ones state facts.
+    pub calibration: Vec<(String, Polarity)>,
     /// The polarity prompt.
     pub polarity: PolarityPrompt,
     /// The claim prompt.
@@ -263,9 +263,12 @@ impl LanguagePack {
         if let Some(odd) = shots.chain(examples).find(|label| !labels.contains(&label.as_str())) {
             return Err(content(&names[2], format!("label `{odd}`: use positive or negative")));
         }
-        let positive = self.calibration.iter().filter(|(_, label)| *label).count();
-        if positive < 5 || self.calibration.len() - positive < 5 {
-            return Err(content(&names[3], "at least five sentences of each label are needed"));
+        let few = [Polarity::Positive, Polarity::Negative, Polarity::Neutral]
+            .into_iter()
+            .find(|wanted| self.calibration.iter().filter(|(_, label)| label == wanted).count() < 5);
+        if let Some(label) = few {
+            let message = format!("at least five {} sentences are needed", label.name());
+            return Err(content(&names[3], message));
         }
         Ok(())
     }
@@ -375,13 +378,14 @@ fn parse<T: DeserializeOwned>(file: &str, text: &str) -> Result<T, PackError> {
     toml::from_str(text).map_err(|error| content(file, error.to_string()))
 }
 
-fn parse_calibration(file: &str, text: &str) -> Result<Vec<(String, bool)>, PackError> {
+fn parse_calibration(file: &str, text: &str) -> Result<Vec<(String, Polarity)>, PackError> {
     let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
     lines
         .map(|(number, line)| match line.rsplit_once('\t') {
-            Some((sentence, "1")) => Ok((sentence.to_owned(), true)),
-            Some((sentence, "0")) => Ok((sentence.to_owned(), false)),
-            _ => Err(content(file, format!("line {}: expected a sentence, a tab and 1 or 0", number + 1))),
+            Some((sentence, "1")) => Ok((sentence.to_owned(), Polarity::Positive)),
+            Some((sentence, "0")) => Ok((sentence.to_owned(), Polarity::Negative)),
+            Some((sentence, "-")) => Ok((sentence.to_owned(), Polarity::Neutral)),
+            _ => Err(content(file, format!("line {}: expected a sentence, a tab and 1, 0 or -", number + 1))),
         })
         .collect()
 }

@@ -273,7 +273,11 @@ impl Reader {
             cost.note("facts", &outcome);
             plans[index].take(target, outcome.map(|answer| leaning(&answer)), reader);
         }
-        Reading { facts: plans.into_iter().map(|plan| plan.finish(self.settings.label)).collect(), cost }
+        let neutral = reader.calibration.neutral;
+        Reading {
+            facts: plans.into_iter().map(|plan| plan.finish(self.settings.label, neutral)).collect(),
+            cost,
+        }
     }
 
     /// Unit embeddings; `None` where the model gives no direction.

@@ -45,6 +45,7 @@ impl<S: FactStore> Analyst<S> {
             .map(|(index, facts)| ReadReview { review: &job.reviews[*index], facts })
             .collect();
         let names = reader.pack.aspect_names();
+        let clause = reader.calibration.clause_thresholds(self.settings.clause_margin);
         let sentiment = sentiment::assemble(asked.scope, &read, gathered.failed, &self.settings.review);
         let wants = |analysis| job.analyses.contains(&analysis);
         let drafts = if wants(Analysis::Summary) {
@@ -52,7 +53,7 @@ impl<S: FactStore> Analyst<S> {
                 min_support: self.settings.min_support as usize,
                 ..aspects::Settings::default()
             };
-            aspects::findings(&read, &names, &self.settings.clause, &settings)
+            aspects::findings(&read, &names, &clause, &settings)
         } else {
             Vec::new()
         };
@@ -71,7 +72,8 @@ impl<S: FactStore> Analyst<S> {
             let is_there = match analysis {
                 Analysis::Sentiment => sentiment.is_some(),
                 Analysis::Summary => summary.is_some(),
-                Analysis::Strengths => !strengths.items.is_empty(),
+                // That nothing is praised by enough guests is a finding too.
+                Analysis::Strengths => sentiment.is_some(),
             };
             result.outcomes.insert(analysis, outcome(is_there, gathered));
         }
@@ -88,7 +90,8 @@ impl<S: FactStore> Analyst<S> {
         read: &[ReadReview<'_>],
         names: &[&str],
     ) -> Found {
-        let counts = aspects::praise_counts(read, names.len(), &self.settings.clause);
+        let clause = reader.calibration.clause_thresholds(self.settings.clause_margin);
+        let counts = aspects::praise_counts(read, names.len(), &clause);
         let (restaurant, reviews) = (job.restaurant_id.as_str(), read.len() as u64);
         let rates =
             self.store.aspect_rates(&reader.reader, restaurant, names.len()).await.unwrap_or_else(|error| {
@@ -101,7 +104,7 @@ impl<S: FactStore> Analyst<S> {
         let context = Context {
             aspects: names,
             rates: &rates,
-            thresholds: self.settings.clause,
+            thresholds: clause,
             unrelated: Some(reader.space.unrelated()),
             now: newest(&job.reviews),
         };
@@ -179,7 +182,7 @@ fn summary(
     drafts: &[AspectDraft],
     written: &mut impl Iterator<Item = (Claim, Vec<Evidence>)>,
 ) -> Option<Summary> {
-    if drafts.is_empty() {
+    if drafts.is_empty() && sentiment.is_none() {
         return None;
     }
     let share = sentiment.map(|sentiment| (sentiment.positive_share, sentiment.total));

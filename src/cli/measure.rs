@@ -19,7 +19,7 @@ pub async fn run(args: &EvalArgs, settings: &Settings, to: &mut impl Write) -> a
     let input = args.what.input();
     let reader = &runtime::start(settings, runtime::read_settings(settings)).await?;
     let language = settings.analysis.language;
-    let (review, clause) = (settings.analysis.review, settings.analysis.clause);
+    let (review, margin) = (settings.analysis.review, settings.analysis.clause_margin);
     match &args.what {
         EvalCommand::Labels(_) => {
             let mut sentences = eval::load_labels(&input.file)?;
@@ -37,7 +37,7 @@ pub async fn run(args: &EvalArgs, settings: &Settings, to: &mut impl Write) -> a
             let labels = eval::aspects::load(&input.file, aspects.split.as_deref())?;
             let jobs = jobs(&aspects.reviews, settings)?.take(limit(input.limit));
             let spoken = language.unwrap_or(Language::En);
-            let figures = eval::aspects::evaluate(reader, spoken, &labels, jobs, &clause).await?;
+            let figures = eval::aspects::evaluate(reader, spoken, &labels, jobs, margin).await?;
             if input.format == Print::Table {
                 writeln!(
                     to,

@@ -106,9 +106,10 @@ pub async fn evaluate(
     language: Language,
     labels: &HashMap<String, Labelled>,
     jobs: impl Iterator<Item = anyhow::Result<Job>>,
-    thresholds: &Thresholds,
+    margin: f32,
 ) -> anyhow::Result<AspectFigures> {
     let ready = reader.language(language).await?;
+    let thresholds = ready.calibration.clause_thresholds(margin);
     let mut wanted = Vec::new();
     for job in jobs {
         wanted.extend(job?.reviews.into_iter().filter(|review| labels.contains_key(&review.id)));
@@ -121,7 +122,7 @@ pub async fn evaluate(
     let names = ready.pack.aspect_names();
     let mut found = Vec::with_capacity(wanted.len());
     for (review, facts) in wanted.iter().zip(reading.facts) {
-        found.push((classes(&facts?, &names, thresholds), &labels[&review.id].classes));
+        found.push((classes(&facts?, &names, &thresholds), &labels[&review.id].classes));
     }
     Ok(figures(&found))
 }

@@ -13,6 +13,7 @@ use crate::digest::text_digest;
 use crate::engine::{
     Branch, Engine, Labels, PrefixId, Request, RequestError, Span, Token, TokenSet, Tokenizer,
 };
+use crate::result::Polarity;
 use crate::scheduler::{Arrival, Lane, Seconds};
 use crate::selection::vector::UnitVector;
 
@@ -125,7 +126,7 @@ impl LanguageReader {
         let line_end = TokenSet::of(tokenizer.vocabulary(), |token| {
             tokenizer.is_control(token) || tokenizer.piece(token).contains(&b'\n')
         });
-        let reader = text_digest(&format!("facts-1\n{model_digest}\n{}\n{}", embedder.digest, pack.digest));
+        let reader = text_digest(&format!("facts-2\n{model_digest}\n{}\n{}", embedder.digest, pack.digest));
         let mut this = Self {
             space: AspectSpace::new(vec![], vec![]),
             calibration: Calibration::NONE,
@@ -160,14 +161,18 @@ impl LanguageReader {
         let bodies = self.pack.calibration.iter().map(|(sentence, _)| {
             self.probe(tokenizer.tokenize(&self.pack.polarity_body(sentence), false), now)
         });
-        let mut readings = Vec::with_capacity(self.pack.calibration.len());
-        for (outcome, (_, label)) in
-            engine.run(bodies.collect()).await.into_iter().zip(&self.pack.calibration)
-        {
-            readings.push((leaning(&outcome.map_err(failed)?), *label));
+        let outcomes = engine.run(bodies.collect()).await;
+        let (mut readings, mut neutral) = (Vec::new(), Vec::new());
+        for (outcome, (_, label)) in outcomes.into_iter().zip(&self.pack.calibration) {
+            let leaning = leaning(&outcome.map_err(failed)?);
+            match label {
+                Polarity::Neutral => neutral.push(leaning),
+                label => readings.push((leaning, *label == Polarity::Positive)),
+            }
         }
-        let calibration = Calibration::fit(&readings).ok_or(ReaderError::Unusable(language))?;
-        tracing::info!(language, slope = calibration.slope, offset = calibration.offset, "calibrated");
+        let calibration = Calibration::fit(&readings, &neutral).ok_or(ReaderError::Unusable(language))?;
+        let Calibration { slope, offset, neutral } = calibration;
+        tracing::info!(language, slope, offset, neutral, "calibrated");
         let mut seeds = Vec::with_capacity(self.pack.aspects.len());
         for aspect in &self.pack.aspects {
             let tokens = aspect.seeds.iter().map(|seed| self.embedder.tokens(seed)).collect();

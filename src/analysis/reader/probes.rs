@@ -9,6 +9,9 @@ use crate::scheduler::Arrival;
 use crate::selection::vector::UnitVector;
 use crate::store::{ClauseFacts, ReviewFacts};
 
+/// Weight of a clause that is not decided at all, beside 1 of one that is.
+const LEAST_DECIDED: f32 = 0.02;
+
 /// What a probe is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Target {
@@ -113,14 +116,14 @@ impl Plan {
     }
 
     /// The facts.
-    pub fn finish(self, label: LabelSource) -> Result<ReviewFacts, RequestError> {
+    pub fn finish(self, label: LabelSource, neutral: f32) -> Result<ReviewFacts, RequestError> {
         if let Some(error) = self.failure {
             return Err(error);
         }
         if self.clauses.is_empty() {
             return Ok(nothing_to_read(self.tokens));
         }
-        let from_clauses = by_clauses(&self.clauses);
+        let from_clauses = by_clauses(&self.clauses, neutral);
         let p_positive = match label {
             LabelSource::Clauses => from_clauses.or(self.p_review),
             LabelSource::Review => self.p_review.or(from_clauses),
@@ -149,13 +152,16 @@ impl Plan {
     }
 }
 
-/// Mean log odds of the probed clauses, weighted by the root of their length: a rant's forty clauses say what ten do.
-fn by_clauses(clauses: &[Clause]) -> Option<f32> {
+/// Mean over the probed clauses of their log odds' distance from the neutral point, as a probability. A clause weighs
+/// by the root of its length, since a rant's forty clauses say what ten do, and by how decided it is, so that telling
+/// what was ordered does not water down what was thought of it.
+fn by_clauses(clauses: &[Clause], neutral: f32) -> Option<f32> {
     let (mut sum, mut weight) = (0.0, 0.0);
     for clause in clauses {
         if let Some(p) = clause.p {
-            let w = (clause.range.len() as f32).sqrt();
-            sum += w * logit(p);
+            let distance = logit(p) - neutral;
+            let w = (clause.range.len() as f32).sqrt() * ((distance / 2.0).tanh().abs() + LEAST_DECIDED);
+            sum += w * distance;
             weight += w;
         }
     }
