@@ -326,6 +326,18 @@ fn every_moment_of_decoding_is_counted_once() {
 }
 
 #[test]
+fn template_text_counts_as_prompt_and_sampled_tokens_as_decoding_however_they_are_cut() {
+    let mut scene = Scene::new(ContextShape { batch_tokens: 2, ..ROOMY }, 2, FAULTS);
+    let free = |max_tokens| Span::Free { max_tokens, stop: stop_at(0..0) };
+    let template = vec![free(3), Span::Forced(tokens(";;;;;")), free(2)];
+    let answer = scene.submit(request(tokens("body"), vec![Branch::Generate { template }]));
+    scene.run_until_idle();
+    let counters = scene.core.counters();
+    assert_eq!((counters.prefill_tokens, counters.decode_tokens), (4 + 5, 3 + 1));
+    drop(answer);
+}
+
+#[test]
 fn times_are_those_of_the_clock() {
     let mut scene = Scene::new(ROOMY, 2, FAULTS);
     scene.clock.advance(Duration::from_millis(100));

@@ -44,11 +44,20 @@ fn a_request_that_fails_fails_alone(
 
 #[test]
 fn suspects_run_alone_and_in_heap_order() {
-    // Room for the four that come first; the others wait, and must not join the last suspect, which is at fault.
+    // Room for the four that come first; the others wait, and must not join the last suspect, which is at fault,
+    // in the steps before the fault shows.
     let mut scene = Scene::new(ContextShape { sequences: 6, ..ROOMY }, 2, FAULTS);
-    let bodies = [tokens("first"), tokens("second"), tokens("third"), vec![POISON], tokens("a"), tokens("b")];
-    let mut answers = bodies.map(|body| scene.submit(request(body, vec![generation("?", 3)])));
-    scene.core.step();
+    let free = || Span::Free { max_tokens: 2, stop: stop_at(0..0) };
+    let late = Branch::Generate { template: vec![free(), Span::Forced(vec![POISON]), free()] };
+    let requests = ["first", "second", "third", "at fault", "a", "b"].map(|body| {
+        let branch = if body == "at fault" { late.clone() } else { generation("?", 3) };
+        request(tokens(body), vec![branch])
+    });
+    let mut answers = requests.map(|request| scene.submit(request));
+    for _ in 0..3 {
+        assert!(scene.core.step().is_some());
+    }
+    assert_eq!(scene.core.depth(), (6, 0), "the third step fails; no request but the suspects has begun");
     let mut order = Vec::new();
     while order.len() < 4 {
         scene.core.step();
