@@ -258,6 +258,24 @@ async fn embeddings_tell_near_from_far_and_do_not_depend_on_the_batch() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_language_model_embeds_but_an_embedding_model_does_not_read_labels() {
+    let (Some(language), Some(embedding)) = (common::model(LANGUAGE), common::model(EMBEDDING)) else {
+        return;
+    };
+    let error = start(config(embedding, None, true)).await.err().expect("refused");
+    assert!(error.to_string().contains("an embedding model"), "{error}");
+    let Started { engine, embeddings, .. } =
+        start(config(language.clone(), Some(language), true)).await.unwrap();
+    let texts = TEXTS.map(|text| embeddings[0].tokenize(text, true));
+    let together = engine.embed(0, texts.to_vec()).await.unwrap();
+    for (text, ours) in texts.into_iter().zip(&together) {
+        let alone = engine.embed(0, vec![text]).await.unwrap().remove(0);
+        assert!(cosine(ours, &alone) > 0.999);
+    }
+    assert!(cosine(&together[0], &together[1]) < 0.999, "different texts differ");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_file_that_is_no_model_is_an_error_with_its_path() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name);

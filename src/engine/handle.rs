@@ -44,7 +44,7 @@ impl Default for EngineConfig {
     fn default() -> Self {
         Self {
             prefixes: 8,
-            step_limit: Duration::from_secs(120),
+            step_limit: Duration::from_mins(2),
             device: DeviceClass::default(),
             policy: Policy::default(),
         }

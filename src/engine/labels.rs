@@ -48,14 +48,13 @@ impl LabelWalk {
         for &member in &node.members {
             // `Labels` are prefix-free, so every member reaches past a node that has two or more members.
             let token = labels.tokens()[member][depth];
-            match children.iter_mut().find(|child| child.0 == token) {
-                Some(child) => child.2.push(member),
-                None => {
-                    let logit = usize::try_from(token.0).ok().and_then(|index| logits.get(index)).copied();
-                    let logit = logit.filter(|value| !value.is_nan()).ok_or(NotANumber)?;
-                    children.push((token, logit, vec![member]));
-                }
+            if let Some(child) = children.iter_mut().find(|child| child.0 == token) {
+                child.2.push(member);
+                continue;
             }
+            let logit = usize::try_from(token.0).ok().and_then(|index| logits.get(index)).copied();
+            let logit = logit.filter(|value| !value.is_nan()).ok_or(NotANumber)?;
+            children.push((token, logit, vec![member]));
         }
         let values: Vec<f32> = children.iter().map(|child| child.1).collect();
         let total = log_sum_exp(&values);

@@ -56,7 +56,7 @@ pub(super) fn check_shape(request: &Request) -> Result<(), RequestError> {
                 if let Some(Span::Forced(tokens)) = template.first() { tokens.len() } else { 0 }
             }
         };
-        if head == 0 && !(alone && !request.body.is_empty()) {
+        if head == 0 && (!alone || request.body.is_empty()) {
             return Err(RequestError::Malformed("a branch with nothing to feed before its first reading"));
         }
     }

@@ -1,5 +1,7 @@
-//! The core over the simulator: one rule per test here, any mix of requests and events in [`properties`].
+//! The core over the simulator: one rule per test here and in [`failures`], any mix of requests and
+//! events in [`properties`].
 
+mod failures;
 mod properties;
 mod reference;
 mod strict;
@@ -11,10 +13,10 @@ use rstest::rstest;
 use tokio::sync::oneshot;
 
 use self::strict::Strict;
-use super::super::backend::{BackendError, BatchToken, ContextShape, SeqId, Token, Tokenizer};
+use super::super::backend::{BatchToken, ContextShape, SeqId, Token, Tokenizer};
 use super::super::clock::{Clock, VirtualClock};
 use super::super::request::{
-    Answer, BackendFailure, Branch, BranchAnswer, Labels, PrefixId, Request, RequestError, Span, TokenSet,
+    Answer, Branch, BranchAnswer, Labels, PrefixId, Request, RequestError, Span, TokenSet,
 };
 use super::super::sim::{SimBackend, SimCosts, SimFaults, SimTokenizer};
 use super::Core;
@@ -113,66 +115,6 @@ fn assert_whole(scene: &Scene) {
     assert_eq!(scene.core.backend().offences(), Vec::<String>::new());
 }
 
-fn decode_failure(code: i32) -> RequestError {
-    RequestError::Backend(BackendFailure::Decode(BackendError::Fatal { code }))
-}
-
-#[rstest]
-#[case::decode_error(ROOMY, POISON, decode_failure(-3))]
-#[case::decode_error_over_split_kv(SPLIT, POISON, decode_failure(-3))]
-#[case::bad_logits(ROOMY, NAN, RequestError::Backend(BackendFailure::BadLogits))]
-fn a_request_that_fails_fails_alone(
-    #[case] shape: ContextShape,
-    #[case] fault: Token,
-    #[case] error: RequestError,
-) {
-    let neighbours = || {
-        vec![
-            request(tokens("good food"), vec![probe("?"), generation(":", 6)]),
-            request(tokens("slow"), vec![generation(":", 12)]),
-            request(tokens("a long text about many things, in chunks"), vec![probe(" ok?")]),
-        ]
-    };
-    let answers = |faulty: Option<Request>| {
-        let mut scene = Scene::new(shape, 2, FAULTS);
-        let failed = faulty.map(|request| scene.submit(request));
-        let waiting: Vec<_> = neighbours().into_iter().map(|request| scene.submit(request)).collect();
-        scene.run_until_idle();
-        assert_whole(&scene);
-        let answers: Vec<_> = waiting
-            .into_iter()
-            .map(|mut answer| answer.try_recv().unwrap().map(|answer| (answer.branches, answer.usage)))
-            .collect();
-        (answers, failed.map(|mut answer| answer.try_recv().unwrap()))
-    };
-    let (alone, _) = answers(None);
-    let (beside, failed) = answers(Some(request(vec![Token(65), fault], vec![probe("")])));
-    assert_eq!(failed, Some(Err(error)));
-    assert_eq!(beside, alone);
-}
-
-#[test]
-fn suspects_run_alone_and_in_heap_order() {
-    let mut scene = Scene::new(ROOMY, 2, FAULTS);
-    let mut answers: Vec<_> = ["first", "second", "third"]
-        .iter()
-        .map(|body| scene.submit(request(tokens(body), vec![probe("?")])))
-        .collect();
-    answers.push(scene.submit(request(vec![POISON], vec![probe("?")])));
-    scene.core.step();
-    let mut order = Vec::new();
-    while !scene.core.is_idle() {
-        scene.core.step();
-        assert!(scene.core.depth().1 <= 1, "a suspect has company");
-        order.extend(
-            (0..answers.len())
-                .filter(|&n| !order.contains(&n) && answers[n].try_recv().is_ok())
-                .collect::<Vec<_>>(),
-        );
-    }
-    assert_eq!(order, [0, 1, 2, 3]);
-}
-
 #[rstest]
 #[case::sequences(ROOMY, request(tokens("body"), vec![probe("?"); 9]), (9, 13), (8, 388))]
 #[case::cells(ROOMY, request(vec![Token(65); 380], vec![probe("12345678"), probe("?")]), (2, 389), (8, 388))]
@@ -240,59 +182,6 @@ fn a_malformed_request_is_refused_at_once(#[case] request: Request) {
     assert!(matches!(scene.refusal(request), RequestError::Malformed(_)));
     assert!(scene.core.is_idle());
     assert_eq!(scene.core.counters().failed, 1);
-}
-
-#[test]
-fn a_deadline_ends_running_and_waiting_requests_and_no_others() {
-    let mut scene = Scene::new(ContextShape { sequences: 3, ..ROOMY }, 2, FAULTS);
-    let deadline = Some(Duration::from_millis(100));
-    let slow = || request(tokens("slow"), vec![generation(":", 50)]);
-    let mut running = scene.submit(Request { deadline, ..slow() });
-    let mut waiting = scene.submit(Request { deadline, ..slow() });
-    let mut patient = scene.submit(slow());
-    scene.core.step();
-    assert_eq!(scene.core.depth(), (2, 1));
-    scene.clock.advance(Duration::from_secs(1));
-    scene.core.step();
-    assert_eq!(running.try_recv().unwrap(), Err(RequestError::DeadlineExceeded));
-    assert_eq!(waiting.try_recv().unwrap(), Err(RequestError::DeadlineExceeded));
-    scene.run_until_idle();
-    assert!(patient.try_recv().unwrap().is_ok());
-    assert_whole(&scene);
-}
-
-#[test]
-fn a_dropped_reply_gives_everything_back_within_one_step() {
-    let mut scene = Scene::new(ROOMY, 2, FAULTS);
-    let answers: Vec<_> = (0..4)
-        .map(|_| scene.submit(request(tokens("body"), vec![generation(":", 50), probe("?")])))
-        .collect();
-    scene.core.step();
-    scene.core.step();
-    assert_eq!(scene.core.depth(), (0, 4));
-    drop(answers);
-    scene.core.step();
-    assert_whole(&scene);
-    assert_eq!(scene.core.backend().sim.cells_in_use(), 0);
-    assert_eq!(scene.core.counters().failed, 4);
-}
-
-#[test]
-fn abort_answers_waiting_running_and_suspected_requests() {
-    let mut scene = Scene::new(ContextShape { sequences: 4, ..ROOMY }, 1, FAULTS);
-    let bodies = [vec![POISON], tokens("suspect"), tokens("suspect too"), tokens("waits")];
-    let mut answers: Vec<_> =
-        bodies.into_iter().map(|body| scene.submit(request(body, vec![generation(":", 9)]))).collect();
-    scene.core.step();
-    scene.core.step();
-    assert!(answers[0].try_recv().is_ok(), "the one at fault is gone");
-    scene.core.step();
-    assert_eq!(scene.core.depth(), (2, 1));
-    scene.core.abort(&RequestError::Stopped);
-    for answer in &mut answers[1..] {
-        assert_eq!(answer.try_recv().unwrap(), Err(RequestError::Stopped));
-    }
-    assert_whole(&scene);
 }
 
 #[test]
@@ -418,23 +307,6 @@ fn a_request_for_which_a_later_prefix_leaves_no_room_is_refused_and_holds_nobody
 }
 
 #[test]
-fn a_prefix_that_cannot_be_prefilled_fails_those_who_name_it_only() {
-    let mut scene = Scene::new(ContextShape { batch_tokens: 4, ..ROOMY }, 2, FAULTS);
-    let head = scene.core.register_prefix([tokens("a head with "), vec![POISON]].concat()).unwrap();
-    let named: Vec<_> = (0..2)
-        .map(|_| scene.submit(Request { prefix: Some(head), ..request(tokens("body"), vec![probe("?")]) }))
-        .collect();
-    let mut other = scene.submit(request(tokens("body"), vec![probe("?")]));
-    scene.run_until_idle();
-    for mut answer in named {
-        assert_eq!(answer.try_recv().unwrap(), Err(decode_failure(-3)));
-    }
-    assert!(other.try_recv().unwrap().is_ok());
-    assert_eq!(scene.core.backend().sim.cells_in_use(), 0);
-    assert_whole(&scene);
-}
-
-#[test]
 fn every_moment_of_decoding_is_counted_once() {
     let mut scene = Scene::new(ContextShape { batch_tokens: 4, ..ROOMY }, 2, FAULTS);
     let head = scene.core.register_prefix(tokens("a head in chunks")).unwrap();
@@ -451,6 +323,18 @@ fn every_moment_of_decoding_is_counted_once() {
     assert_eq!(counters.prefill_tokens + counters.decode_tokens, fed as u64);
     assert_eq!(counters.decode_tokens, 2 * 4, "the last sampled token is not fed");
     drop(answers);
+}
+
+#[test]
+fn template_text_counts_as_prompt_and_sampled_tokens_as_decoding_however_they_are_cut() {
+    let mut scene = Scene::new(ContextShape { batch_tokens: 2, ..ROOMY }, 2, FAULTS);
+    let free = |max_tokens| Span::Free { max_tokens, stop: stop_at(0..0) };
+    let template = vec![free(3), Span::Forced(tokens(";;;;;")), free(2)];
+    let answer = scene.submit(request(tokens("body"), vec![Branch::Generate { template }]));
+    scene.run_until_idle();
+    let counters = scene.core.counters();
+    assert_eq!((counters.prefill_tokens, counters.decode_tokens), (4 + 5, 3 + 1));
+    drop(answer);
 }
 
 #[test]

@@ -102,7 +102,8 @@ impl Embedder for LlamaEmbedder<'_> {
             }
         }
         self.context.clear_kv_cache();
-        self.context.encode(&mut self.batch).map_err(|_| invalid.clone())?;
+        // For a model without a cache the library encodes here; `encode` itself crashes on models that have one.
+        self.context.decode(&mut self.batch).map_err(|_| invalid.clone())?;
         self.context.synchronize();
         (0i32..)
             .zip(texts)

@@ -109,6 +109,14 @@ impl Model {
         self.inner.n_ctx_train()
     }
 
+    /// Whether each position sees the ones before it only, as reading labels and writing need. Embedding models
+    /// such as BERT see the whole text and have no next token to tell.
+    pub fn is_causal(&self) -> bool {
+        let value = |key: &str| self.inner.meta_val_str(key).ok();
+        let architecture = value("general.architecture").unwrap_or_default();
+        value(&format!("{architecture}.attention.causal")).as_deref() != Some("false")
+    }
+
     pub(crate) fn inner(&self) -> &LlamaModel {
         &self.inner
     }

@@ -44,6 +44,10 @@ pub async fn start(config: LlamaConfig) -> Result<Started, LlamaError> {
     let gpu_layers = config.gpu_layers;
     let loading = tokio::task::spawn_blocking(move || {
         let language = Model::load(&paths.0, gpu_layers)?;
+        if !language.is_causal() {
+            let reason = "an embedding model, which can neither read labels nor write".into();
+            return Err(LlamaError::Model { path: paths.0, reason });
+        }
         let embeddings =
             paths.1.iter().map(|path| Model::load(path, gpu_layers)).collect::<Result<Vec<_>, _>>()?;
         Ok::<_, LlamaError>((language, embeddings))

@@ -10,6 +10,8 @@ use super::super::super::sim::SimBackend;
 pub struct Strict {
     /// The simulator under it.
     pub sim: SimBackend,
+    /// How many of the next decode calls find no cells.
+    pub no_room: u32,
     offences: RefCell<Vec<String>>,
     outputs: Vec<bool>,
     lengths: HashMap<SeqId, u32>,
@@ -17,7 +19,7 @@ pub struct Strict {
 
 impl Strict {
     pub fn new(sim: SimBackend) -> Self {
-        Self { sim, offences: RefCell::default(), outputs: Vec::new(), lengths: HashMap::new() }
+        Self { sim, no_room: 0, offences: RefCell::default(), outputs: Vec::new(), lengths: HashMap::new() }
     }
 
     /// What the caller did wrong so far.
@@ -41,6 +43,11 @@ impl Backend for Strict {
     }
 
     fn decode(&mut self, batch: &[BatchToken]) -> Result<(), BackendError> {
+        if self.no_room > 0 {
+            self.no_room -= 1;
+            self.outputs.clear();
+            return Err(BackendError::NoRoom);
+        }
         let outcome = self.sim.decode(batch);
         match outcome {
             Ok(()) => {
