@@ -8,6 +8,7 @@ use maitred::cli::{Cli, Command, Exit, Overrides, logging, measure, model, show}
 use maitred::model::model_store;
 
 fn main() -> ExitCode {
+    share_the_cores();
     match run(Cli::parse()) {
         Ok(exit) => exit.into(),
         Err(error) if Exit::is_closed_pipe(&error) => Exit::Ok.into(),
@@ -47,3 +48,23 @@ fn run(cli: Cli) -> anyhow::Result<Exit> {
 fn runtime() -> io::Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()
 }
+
+/// Starts the program again with shorter waits in llama.cpp's thread pool, unless the environment says how to wait.
+///
+/// Threads that wait for one another spin for so long by default that on cores which others use too everything
+/// stands still: a decode test of 4 s took 84 s beside two busy processes, 10 s with this, and 4 s still on idle
+/// cores. The OpenMP runtime reads the setting when it is loaded, before `main`, so only a new start can give it.
+#[cfg(all(unix, feature = "llama"))]
+fn share_the_cores() {
+    use std::os::unix::process::CommandExt;
+    const SPINS: &str = "GOMP_SPINCOUNT";
+    if std::env::var_os(SPINS).is_some() || std::env::var_os("OMP_WAIT_POLICY").is_some() {
+        return;
+    }
+    let Ok(program) = std::env::current_exe() else { return };
+    // Returns only if it failed, and then the program runs as it was started.
+    let _ = std::process::Command::new(program).args(std::env::args_os().skip(1)).env(SPINS, "10000").exec();
+}
+
+#[cfg(not(all(unix, feature = "llama")))]
+fn share_the_cores() {}

@@ -14,8 +14,11 @@ use crate::config::{LogFormat, LogSettings};
 pub fn init(log: &LogSettings) {
     let others =
         if log.level == tracing::Level::TRACE { log.level } else { log.level.min(tracing::Level::WARN) };
+    let library = if log.level >= tracing::Level::DEBUG { log.level } else { tracing::Level::ERROR };
     let filter = Targets::new()
         .with_default(LevelFilter::from_level(others))
+        // The models' library warns of much that is as it should be; what matters comes back as an error.
+        .with_target("llama-cpp-2", LevelFilter::from_level(library))
         .with_target(env!("CARGO_CRATE_NAME"), LevelFilter::from_level(log.level));
     let lines = tracing_subscriber::fmt::layer().with_writer(|| BesideProgress);
     let registry = tracing_subscriber::registry().with(filter);
