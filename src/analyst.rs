@@ -10,6 +10,7 @@
 
 mod assemble;
 mod carry;
+pub mod facts;
 mod gather;
 
 use std::collections::BTreeMap;

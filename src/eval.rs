@@ -15,8 +15,10 @@ use serde::Serialize;
 use self::statistics::{auc, median, share_right, spearman};
 use crate::analysis::Thresholds;
 use crate::analysis::reader::{Cost, Reader};
+use crate::analyst::facts;
 use crate::job::{Job, Language};
 use crate::scheduler::{Arrival, Lane, Seconds};
+use crate::store::FactStore;
 
 /// Sentences in one request batch.
 const GROUP: usize = 256;
@@ -110,8 +112,9 @@ pub async fn labels(
 }
 
 /// `eval restaurants`.
-pub async fn restaurants(
+pub async fn restaurants<S: FactStore>(
     reader: &Reader,
+    store: &S,
     jobs: impl Iterator<Item = anyhow::Result<Job>>,
     language: Option<Language>,
     thresholds: &Thresholds,
@@ -124,12 +127,11 @@ pub async fn restaurants(
         let texts: Vec<&str> = job.reviews.iter().map(|review| review.text.as_str()).collect();
         let language = language.unwrap_or_else(|| crate::text::language::detect(texts.iter().copied()));
         let ready = reader.language(language).await?;
-        let reading = reader.read(ready, &texts, arrival(reader)).await;
-        cost.add(reading.cost);
+        let read = facts::of(reader, ready, store, &texts, arrival(reader), &mut cost).await;
         let high = if language == Language::Ko { 4.5 } else { 4.0 };
         let (mut positive, mut labelled) = (0usize, 0usize);
         let mut rated = Vec::new();
-        for (review, facts) in job.reviews.iter().zip(reading.facts) {
+        for (review, facts) in job.reviews.iter().zip(read) {
             let Some(p) = facts?.p_positive else { continue };
             reviews += 1;
             labelled += 1;

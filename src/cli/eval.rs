@@ -44,6 +44,9 @@ pub struct EvalInput {
     /// Language of the texts: en, ko, or auto.
     #[arg(long, value_name = "auto|en|ko")]
     pub lang: Option<String>,
+    /// Facts kept by an earlier run (only for `restaurants`): what is known is not read again.
+    #[arg(long, value_name = "FILE")]
+    pub cache: Option<String>,
     /// How to print the figures.
     #[arg(long, value_enum, default_value_t = Print::Table)]
     pub format: Print,
@@ -74,11 +77,12 @@ impl EvalCommand {
 }
 
 impl EvalInput {
-    /// The settings that flags give. A measurement neither reads nor fills a cache.
+    /// The settings that flags give.
     pub fn overrides(&self) -> Overrides {
         Overrides::default()
             .set("models.language", "--model", self.model.as_ref())
             .set("models.embedding", "--embedding", self.embedding.as_ref())
             .set("analysis.language", "--lang", self.lang.as_ref())
+            .set("store.cache", "--cache", self.cache.as_ref())
     }
 }

@@ -8,11 +8,13 @@ use serde::Serialize;
 
 use super::analyze::Print;
 use super::eval::{EvalArgs, EvalCommand};
-use crate::config::Settings;
+use crate::config::{Cache, Settings};
 use crate::eval;
 use crate::input::{InputOptions, JobReader, JobTemplate};
 use crate::job::{Job, JobOptions, Language};
 use crate::runtime;
+use crate::store::memory::MemoryFacts;
+use crate::store::sqlite::SqliteStore;
 
 /// Runs the measurement and prints to `to`.
 pub async fn run(args: &EvalArgs, settings: &Settings, to: &mut impl Write) -> anyhow::Result<()> {
@@ -31,7 +33,17 @@ pub async fn run(args: &EvalArgs, settings: &Settings, to: &mut impl Write) -> a
         }
         EvalCommand::Restaurants(_) => {
             let jobs = jobs(&input.file, settings)?.take(limit(input.limit));
-            print(input.format, &eval::restaurants(reader, jobs, language, &review).await?, to)
+            let figures = match &settings.store.cache {
+                Cache::At(path) => {
+                    let store = SqliteStore::open(path).await?;
+                    eval::restaurants(reader, &store, jobs, language, &review).await?
+                }
+                Cache::Auto | Cache::None => {
+                    let store = MemoryFacts::new(settings.store.memory_limit);
+                    eval::restaurants(reader, &store, jobs, language, &review).await?
+                }
+            };
+            print(input.format, &figures, to)
         }
         EvalCommand::Aspects(aspects) => {
             let labels = eval::aspects::load(&input.file, aspects.split.as_deref())?;
