@@ -2,9 +2,11 @@
 //!
 //! - `labels`: sentences with a label each;
 //! - `restaurants`: labels against stars, and restaurants in order of their positive share against mean stars;
+//! - `results`: results against the reviews they were made from;
 //! - `aspects`: which aspects a review speaks of and how, against pairs labelled by reading.
 
 pub mod aspects;
+pub mod results;
 pub mod statistics;
 
 use std::path::Path;

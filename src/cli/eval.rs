@@ -22,6 +22,8 @@ pub enum EvalCommand {
     Labels(EvalInput),
     /// Labels against stars, and the order of restaurants by them (JSONL as for analyze).
     Restaurants(EvalInput),
+    /// Results against the reviews they were made from: quotes verbatim, claims of their finding's polarity.
+    Results(ResultsInput),
     /// Precision and recall of aspects and their polarity (labels by review id and byte offsets).
     Aspects(AspectsInput),
 }
@@ -52,6 +54,17 @@ pub struct EvalInput {
     pub format: Print,
 }
 
+/// What the check of results takes.
+#[derive(Debug, Clone, Args)]
+pub struct ResultsInput {
+    /// Results and figures.
+    #[command(flatten)]
+    pub input: EvalInput,
+    /// The reviews that the results were made from (JSONL as for analyze).
+    #[arg(long, value_name = "FILE")]
+    pub reviews: PathBuf,
+}
+
 /// What the measurement of aspects takes.
 #[derive(Debug, Clone, Args)]
 pub struct AspectsInput {
@@ -72,6 +85,7 @@ impl EvalCommand {
         match self {
             Self::Labels(input) | Self::Restaurants(input) => input,
             Self::Aspects(aspects) => &aspects.input,
+            Self::Results(results) => &results.input,
         }
     }
 }

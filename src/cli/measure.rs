@@ -45,6 +45,10 @@ pub async fn run(args: &EvalArgs, settings: &Settings, to: &mut impl Write) -> a
             };
             print(input.format, &figures, to)
         }
+        EvalCommand::Results(results) => {
+            let jobs = jobs(&results.reviews, settings)?;
+            print(input.format, &eval::results::evaluate(reader, &input.file, jobs, &review).await?, to)
+        }
         EvalCommand::Aspects(aspects) => {
             let labels = eval::aspects::load(&input.file, aspects.split.as_deref())?;
             let jobs = jobs(&aspects.reviews, settings)?.take(limit(input.limit));
@@ -105,8 +109,16 @@ fn print(format: Print, figures: &impl Serialize, to: &mut impl Write) -> anyhow
         match value.as_f64() {
             Some(number) if value.is_f64() => writeln!(to, "{name:<24} {number:.4}")?,
             Some(number) => writeln!(to, "{name:<24} {number}")?,
-            None => {}
+            None => print_counts(name, value, to)?,
         }
+    }
+    Ok(())
+}
+
+/// A line per count of a table such as outcomes; tables of other things are shown elsewhere.
+fn print_counts(name: &str, value: &serde_json::Value, to: &mut impl Write) -> anyhow::Result<()> {
+    for (key, count) in value.as_object().into_iter().flatten().filter(|(_, count)| count.is_u64()) {
+        writeln!(to, "{:<24} {count}", format!("{name}.{key}"))?;
     }
     Ok(())
 }
