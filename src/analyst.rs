@@ -135,8 +135,9 @@ impl<S: FactStore> Analyst<S> {
     fn identity(&self, reader: &LanguageReader, asked: Asked) -> String {
         let settings = &self.settings;
         text_digest(&format!(
-            "result-2 {} {:?} {:?} {:?} {:?} {} {}",
+            "result-2 {} {} {:?} {:?} {:?} {:?} {} {}",
             reader.reader,
+            reader.pack.digest,
             asked,
             settings.label_from,
             settings.review,

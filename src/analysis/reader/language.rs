@@ -126,7 +126,8 @@ impl LanguageReader {
         let line_end = TokenSet::of(tokenizer.vocabulary(), |token| {
             tokenizer.is_control(token) || tokenizer.piece(token).contains(&b'\n')
         });
-        let reader = text_digest(&format!("facts-2\n{model_digest}\n{}\n{}", embedder.digest, pack.digest));
+        let reader =
+            text_digest(&format!("facts-2\n{model_digest}\n{}\n{}", embedder.digest, pack.reading_digest));
         let mut this = Self {
             space: AspectSpace::new(vec![], vec![]),
             calibration: Calibration::NONE,
