@@ -16,10 +16,10 @@ use serde::Serialize;
 
 use self::statistics::{auc, median, share_right, spearman};
 use crate::analysis::Thresholds;
-use crate::analysis::reader::{Cost, Reader};
+use crate::analysis::reader::{Cost, Reader, Ticket};
 use crate::analyst::facts;
 use crate::job::{Job, Language};
-use crate::scheduler::{Arrival, Lane, Seconds};
+use crate::scheduler::Lane;
 use crate::store::FactStore;
 
 /// Sentences in one request batch.
@@ -66,9 +66,9 @@ pub struct RestaurantFigures {
     pub reviews_per_second: f64,
 }
 
-/// A job's place when there is nothing to order.
-pub(crate) fn arrival(reader: &Reader) -> Arrival {
-    Arrival { at: Seconds::from(reader.engine().now()), cost: Seconds::ZERO, lane: Lane::Live }
+/// A place when there is nothing to order.
+pub(crate) fn ticket(reader: &Reader) -> Ticket {
+    Ticket::now(reader.engine(), Lane::Live)
 }
 
 /// Reads labelled sentences: a tab between text and `1` or `0`.
@@ -96,7 +96,7 @@ pub async fn labels(
     let mut read = Vec::with_capacity(sentences.len());
     for group in sentences.chunks(GROUP) {
         let texts: Vec<&str> = group.iter().map(|(text, _)| text.as_str()).collect();
-        let outcomes = reader.polarity(ready, &texts, arrival(reader), "eval", &mut cost).await;
+        let outcomes = reader.polarity(ready, &texts, ticket(reader), "eval", &mut cost).await;
         for (outcome, (_, label)) in outcomes.into_iter().zip(group) {
             read.push((outcome?, *label));
         }
@@ -129,7 +129,7 @@ pub async fn restaurants<S: FactStore>(
         let texts: Vec<&str> = job.reviews.iter().map(|review| review.text.as_str()).collect();
         let language = language.unwrap_or_else(|| crate::text::language::detect(texts.iter().copied()));
         let ready = reader.language(language).await?;
-        let read = facts::of(reader, ready, store, &texts, arrival(reader), &mut cost).await;
+        let read = facts::of(reader, ready, store, &texts, ticket(reader), &mut cost).await;
         let high = if language == Language::Ko { 4.5 } else { 4.0 };
         let (mut positive, mut labelled) = (0usize, 0usize);
         let mut rated = Vec::new();

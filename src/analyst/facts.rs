@@ -2,10 +2,9 @@
 
 use std::collections::{HashMap, HashSet};
 
-use crate::analysis::reader::{Cost, LanguageReader, Reader};
+use crate::analysis::reader::{Cost, LanguageReader, Reader, Ticket};
 use crate::digest::text_digest;
 use crate::engine::RequestError;
-use crate::scheduler::Arrival;
 use crate::store::{FactKey, FactStore, ReviewFacts};
 
 /// Reviews read before what was read is kept: what an interruption costs at most, and enough to fill the engine.
@@ -18,7 +17,7 @@ pub async fn of<S: FactStore>(
     reader: &LanguageReader,
     store: &S,
     texts: &[&str],
-    arrival: Arrival,
+    ticket: Ticket,
     cost: &mut Cost,
 ) -> Vec<Result<ReviewFacts, RequestError>> {
     let keys: Vec<FactKey> =
@@ -43,9 +42,11 @@ pub async fn of<S: FactStore>(
             missing.push((key, text));
         }
     }
+    let tokens = parts.cost_of(reader, missing.iter().map(|(_, text)| *text));
+    let ticket = ticket.costing(parts.engine().estimate(tokens));
     for portion in missing.chunks(PORTION) {
         let unknown: Vec<&str> = portion.iter().map(|(_, text)| *text).collect();
-        let reading = parts.read(reader, &unknown, arrival).await;
+        let reading = parts.read(reader, &unknown, ticket).await;
         cost.add(reading.cost);
         let mut fresh = Vec::new();
         for ((key, _), facts) in portion.iter().zip(reading.facts) {

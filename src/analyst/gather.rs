@@ -1,11 +1,10 @@
 //! The reviews in scope and their facts; under `scope = selected` only the selected reviews are read.
 
 use super::{Analyst, Asked, facts};
-use crate::analysis::reader::{Cost, LanguageReader};
+use crate::analysis::reader::{Cost, LanguageReader, Ticket};
 use crate::digest::text_digest;
 use crate::engine::RequestError;
 use crate::job::{Job, Review, Scope};
-use crate::scheduler::Arrival;
 use crate::selection::representative::Representative;
 use crate::selection::select::{self, Candidate};
 use crate::selection::vector::UnitVector;
@@ -30,7 +29,7 @@ impl<S: FactStore> Analyst<S> {
         job: &Job,
         reader: &LanguageReader,
         asked: Asked,
-        arrival: Arrival,
+        ticket: Ticket,
         cost: &mut Cost,
     ) -> Gathered {
         cost.usage.reviews += job.reviews.len() as u32;
@@ -45,7 +44,7 @@ impl<S: FactStore> Analyst<S> {
             },
         };
         let texts: Vec<&str> = in_scope.iter().map(|&index| job.reviews[index].text.as_str()).collect();
-        let facts = facts::of(&self.reader, reader, self.store.as_ref(), &texts, arrival, cost).await;
+        let facts = facts::of(&self.reader, reader, self.store.as_ref(), &texts, ticket, cost).await;
         let mut gathered = Gathered { read: vec![], failed: 0, failure: None, tokens: 0 };
         let mut counted = vec![None; job.reviews.len()];
         for (index, facts) in in_scope.into_iter().zip(facts) {

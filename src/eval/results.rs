@@ -102,7 +102,7 @@ async fn disagreeing(
     let ready = reader.language(result.language).await?;
     let texts: Vec<&str> = generated.iter().map(|(text, _)| *text).collect();
     let mut cost = Cost::default();
-    let read = reader.polarity(ready, &texts, super::arrival(reader), "eval", &mut cost).await;
+    let read = reader.polarity(ready, &texts, super::ticket(reader), "eval", &mut cost).await;
     let mut disagreeing = 0;
     for (p, (_, polarity)) in read.into_iter().zip(&generated) {
         disagreeing += usize::from(thresholds.label(p?) != *polarity);
