@@ -13,12 +13,13 @@ mod carry;
 pub mod facts;
 mod gather;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
 use time::OffsetDateTime;
 
+use crate::analysis::evidence;
 use crate::analysis::reader::{Cost, LanguageReader, Reader, ReaderError, Ticket};
 use crate::config::AnalysisSettings;
 use crate::digest::{review_set_digest, text_digest};
@@ -119,6 +120,7 @@ impl<S: FactStore> Analyst<S> {
         let ticket = self.ticket(job, arrived);
         let gathered = self.gather(job, reader, asked, ticket, cost).await;
         self.assemble(job, reader, asked, &gathered, last.as_ref(), ticket, cost, &mut result).await;
+        refuse_violations(job, &mut result);
         result.outcome = worst(&result.outcomes);
         self.remember(identity, &result).await;
         result
@@ -210,6 +212,20 @@ impl<S: FactStore> Analyst<S> {
         result.outcomes = job.analyses.iter().map(|analysis| (*analysis, outcome.clone())).collect();
         result.outcome = outcome;
         result
+    }
+}
+
+/// The last line of defence: findings with a quote that is not in its review are not published.
+fn refuse_violations(job: &Job, result: &mut AnalysisResult) {
+    let texts: HashMap<&str, &str> =
+        job.reviews.iter().map(|review| (review.id.as_str(), review.text.as_str())).collect();
+    let Some(violation) = evidence::verify(result, &texts).into_iter().next() else { return };
+    tracing::error!(job = job.job_id, %violation, "findings withheld");
+    let outcome = Outcome::Failed { code: "evidence".into(), message: violation.to_string() };
+    result.summary = None;
+    result.strengths = None;
+    for analysis in [Analysis::Summary, Analysis::Strengths] {
+        result.outcomes.entry(analysis).and_modify(|current| current.clone_from(&outcome));
     }
 }
 

@@ -27,7 +27,7 @@ use crate::text::clauses;
 
 /// Reviews that are embedded and probed together: enough to fill many batches, few enough that the first label of
 /// a large job does not wait for all its embeddings.
-const GROUP: usize = 48;
+const GROUP: usize = 24;
 
 /// How reviews are read.
 #[derive(Debug, Clone, Copy, PartialEq)]
