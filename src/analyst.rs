@@ -117,23 +117,13 @@ impl<S: FactStore> Analyst<S> {
         {
             return carry::unchanged(last, job, result);
         }
-        let ticket = self.ticket(job, arrived);
+        let ticket = ticket(job, arrived);
         let gathered = self.gather(job, reader, asked, ticket, cost).await;
         self.assemble(job, reader, asked, &gathered, last.as_ref(), ticket, cost, &mut result).await;
         refuse_violations(job, &mut result);
         result.outcome = worst(&result.outcomes);
         self.remember(identity, &result).await;
         result
-    }
-
-    /// The job's place. Each stage adds its own cost, once it is known what of it is cached.
-    fn ticket(&self, job: &Job, arrived: Duration) -> Ticket {
-        let left =
-            job.deadline.map(|at| Duration::try_from(at - OffsetDateTime::now_utc()).unwrap_or_default());
-        Ticket {
-            arrival: Arrival { at: Seconds::from(arrived), cost: Seconds::ZERO, lane: Lane::Live },
-            deadline: left.map(|left| arrived + left),
-        }
     }
 
     /// Everything that a result depends on besides the reviews.
@@ -212,6 +202,15 @@ impl<S: FactStore> Analyst<S> {
         result.outcomes = job.analyses.iter().map(|analysis| (*analysis, outcome.clone())).collect();
         result.outcome = outcome;
         result
+    }
+}
+
+/// The job's place. Each stage adds its own cost, once it is known what of it is cached.
+fn ticket(job: &Job, arrived: Duration) -> Ticket {
+    let left = job.deadline.map(|at| Duration::try_from(at - OffsetDateTime::now_utc()).unwrap_or_default());
+    Ticket {
+        arrival: Arrival { at: Seconds::from(arrived), cost: Seconds::ZERO, lane: Lane::Live },
+        deadline: left.map(|left| arrived + left),
     }
 }
 

@@ -340,6 +340,7 @@ fn lenient_time<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Off
     Ok(Option::<String>::deserialize(deserializer)?.as_deref().and_then(parse_time))
 }
 
+#[expect(clippy::ref_option, reason = "the form that serde calls")]
 fn optional_rfc3339<S: serde::Serializer>(
     at: &Option<OffsetDateTime>,
     serializer: S,

@@ -69,10 +69,9 @@ impl<S: FactStore> Analyst<S> {
         let strengths = strengths_of(found, &mut written);
         for &analysis in &job.analyses {
             let is_there = match analysis {
-                Analysis::Sentiment => sentiment.is_some(),
                 Analysis::Summary => summary.is_some(),
                 // That nothing is praised by enough guests is a finding too.
-                Analysis::Strengths => sentiment.is_some(),
+                Analysis::Sentiment | Analysis::Strengths => sentiment.is_some(),
             };
             result.outcomes.insert(analysis, outcome(is_there, gathered));
         }

@@ -59,15 +59,20 @@ pub fn run(command: ModelCommand, store: &ModelStore) -> anyhow::Result<()> {
         ModelCommand::Quantize { input, output, kind } => quantize(&input, &output, kind, store),
         ModelCommand::Info { name_or_path } => {
             let model = store.resolve(&name_or_path)?;
-            print!("{}", describe(&model));
+            say(format_args!("{}", describe(&model)))?;
             Ok(())
         }
         ModelCommand::List => {
-            print!("{}", table(&rows(&store.list()?)));
-            println!("\nModels lie in {}", store.dir().display());
+            say(format_args!("{}", table(&rows(&store.list()?))))?;
+            say(format_args!("\nModels lie in {}\n", store.dir().display()))?;
             Ok(())
         }
     }
+}
+
+/// Writes to standard output; unlike `print!` it does not panic when the reader of a pipe has gone.
+fn say(text: std::fmt::Arguments<'_>) -> io::Result<()> {
+    io::stdout().lock().write_fmt(text)
 }
 
 /// One thing to fetch.
@@ -98,7 +103,7 @@ fn wanted(names: &[String], all: bool, store: &ModelStore) -> anyhow::Result<Vec
 }
 
 fn fetch(wanted: &[Wanted], force: bool, yes: bool, store: &ModelStore) -> anyhow::Result<()> {
-    announce(wanted, force, store);
+    announce(wanted, force, store)?;
     if !yes && io::stdin().is_terminal() && !confirmed()? {
         bail!("nothing was downloaded");
     }
@@ -113,9 +118,14 @@ fn fetch(wanted: &[Wanted], force: bool, yes: bool, store: &ModelStore) -> anyho
         };
         bar.finish();
         match outcome.with_context(|| format!("cannot fetch {name}"))? {
-            Outcome::Present(path) => println!("{name}: installed already, {}", path.display()),
+            Outcome::Present(path) => say(format_args!("{name}: installed already, {}\n", path.display()))?,
             Outcome::Installed { path, sha256, bytes } => {
-                println!("{name}: {} ({}, sha256 {})", path.display(), size(bytes), sha256.short());
+                say(format_args!(
+                    "{name}: {} ({}, sha256 {})\n",
+                    path.display(),
+                    size(bytes),
+                    sha256.short()
+                ))?;
             }
         }
     }
@@ -123,8 +133,8 @@ fn fetch(wanted: &[Wanted], force: bool, yes: bool, store: &ModelStore) -> anyho
 }
 
 /// Says what will happen, how big it is and under which terms.
-fn announce(wanted: &[Wanted], force: bool, store: &ModelStore) {
-    println!("Into {}:", store.dir().display());
+fn announce(wanted: &[Wanted], force: bool, store: &ModelStore) -> io::Result<()> {
+    say(format_args!("Into {}:\n", store.dir().display()))?;
     for model in wanted {
         match model {
             Wanted::Known(spec) => {
@@ -134,20 +144,22 @@ fn announce(wanted: &[Wanted], force: bool, store: &ModelStore) {
                 } else {
                     format!("downloads {}, takes {}", size(spec.download_bytes()), size(spec.bytes))
                 };
-                println!("  {} — {}; {}; {download}", spec.name, spec.title, spec.licence);
+                say(format_args!("  {} — {}; {}; {download}\n", spec.name, spec.title, spec.licence))?;
             }
-            Wanted::Hub(reference) => println!("  {reference} — size and licence as the hub states them"),
+            Wanted::Hub(reference) => {
+                say(format_args!("  {reference} — size and licence as the hub states them\n"))?;
+            }
         }
     }
     let mut shown = Vec::new();
     for model in wanted {
         let Wanted::Known(spec) = model else { continue };
         if let Some(terms) = spec.terms_to_show().filter(|terms| !shown.contains(&&terms.notice)) {
-            println!("\nTerms of {}:\n{}", spec.title, indented(&terms.notice));
+            say(format_args!("\nTerms of {}:\n{}\n", spec.title, indented(&terms.notice)))?;
             shown.push(&terms.notice);
         }
     }
-    println!();
+    say(format_args!("\n"))
 }
 
 fn indented(text: &str) -> String {
@@ -155,7 +167,7 @@ fn indented(text: &str) -> String {
 }
 
 fn confirmed() -> io::Result<bool> {
-    print!("Continue? [y/N] ");
+    say(format_args!("Continue? [y/N] "))?;
     io::stdout().flush()?;
     let mut answer = String::new();
     io::stdin().read_line(&mut answer)?;
@@ -181,11 +193,16 @@ fn quantize(input: &str, output: &Path, kind: QuantType, store: &ModelStore) -> 
         bail!("{} exists; remove it first, or choose another name", output.display());
     }
     let model = store.resolve(input)?;
-    println!("{} ({}, {}) to {kind}", model.path.display(), model.header.quantization, size(model.bytes));
+    say(format_args!(
+        "{} ({}, {}) to {kind}\n",
+        model.path.display(),
+        model.header.quantization,
+        size(model.bytes)
+    ))?;
     quantizer.quantize(&model.path, output, kind).map_err(anyhow::Error::msg)?;
     // Resolving reads the new file back: a header that does not fit its file is found now, not at run time.
     let made = store.resolve(&output.to_string_lossy())?;
-    println!("{} ({}, sha256 {})", made.path.display(), size(made.bytes), made.sha256);
+    say(format_args!("{} ({}, sha256 {})\n", made.path.display(), size(made.bytes), made.sha256))?;
     Ok(())
 }
 

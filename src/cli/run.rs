@@ -35,26 +35,22 @@ pub async fn run(args: &AnalyzeArgs, settings: &Settings, quiet: bool) -> anyhow
     if let Some(stats) = &args.stats {
         output::check_writable(stats)?;
     }
-    match cache_path(args, settings) {
-        Some(path) => {
-            let store = Arc::new(SqliteStore::open(&path).await?);
-            let writer = MetricWriter::spawn(Arc::clone(&store), WriterSettings::default());
-            let sink = writer.sink();
-            let exit = work(args, settings, quiet, input, out, Arc::clone(&store), Some(sink)).await;
-            let report = writer.close().await;
-            if report.dropped + report.failed > 0 {
-                tracing::warn!(dropped = report.dropped, failed = report.failed, "metrics rows lost");
-            }
-            if let Err(error) = store.close().await {
-                tracing::warn!(%error, "the cache was not tidied");
-            }
-            exit
-        }
-        None => {
-            let store = Arc::new(MemoryFacts::new(settings.store.memory_limit));
-            work(args, settings, quiet, input, out, store, None).await
-        }
+    let Some(path) = cache_path(args, settings) else {
+        let store = Arc::new(MemoryFacts::new(settings.store.memory_limit));
+        return work(args, settings, quiet, input, out, store, None).await;
+    };
+    let store = Arc::new(SqliteStore::open(&path).await?);
+    let writer = MetricWriter::spawn(Arc::clone(&store), WriterSettings::default());
+    let sink = writer.sink();
+    let exit = work(args, settings, quiet, input, out, Arc::clone(&store), Some(sink)).await;
+    let report = writer.close().await;
+    if report.dropped + report.failed > 0 {
+        tracing::warn!(dropped = report.dropped, failed = report.failed, "metrics rows lost");
     }
+    if let Err(error) = store.close().await {
+        tracing::warn!(%error, "the cache was not tidied");
+    }
+    exit
 }
 
 /// Where facts and metrics are kept: as asked for, else beside the output file, if it is a file.
@@ -130,7 +126,7 @@ fn stop_on_interrupt() -> CancellationToken {
         let mut again = false;
         while tokio::signal::ctrl_c().await.is_ok() {
             if again {
-                #[expect(clippy::exit, reason = "asked for twice: now, whatever is in hand")]
+                #[expect(clippy::disallowed_methods, reason = "asked for twice: now, whatever is in hand")]
                 std::process::exit(i32::from(Exit::Interrupted.code()));
             }
             again = true;

@@ -104,7 +104,7 @@ pub fn load(file: &Path, split: Option<&str>) -> anyhow::Result<HashMap<String, 
 pub async fn evaluate(
     reader: &Reader,
     language: Language,
-    labels: &HashMap<String, Labelled>,
+    labels: &HashMap<String, Labelled, impl std::hash::BuildHasher>,
     jobs: impl Iterator<Item = anyhow::Result<Job>>,
     margin: f32,
 ) -> anyhow::Result<AspectFigures> {

@@ -27,7 +27,7 @@ pub fn auc(readings: &[(f32, bool)]) -> f64 {
 /// Spearman's rank correlation: Pearson's over ranks.
 pub fn spearman(a: &[f64], b: &[f64]) -> f64 {
     let (a, b) = (ranks(a), ranks(b));
-    let mean = (a.len() as f64 + 1.0) / 2.0;
+    let mean = f64::midpoint(a.len() as f64, 1.0);
     let (mut ab, mut aa, mut bb) = (0.0, 0.0, 0.0);
     for (x, y) in a.iter().zip(&b) {
         ab += (x - mean) * (y - mean);
@@ -44,9 +44,12 @@ fn ranks(values: &[f64]) -> Vec<f64> {
     let mut ranks = vec![0.0; values.len()];
     let mut start = 0;
     while start < order.len() {
-        let tied = order[start..].iter().take_while(|&&i| values[i] == values[order[start]]).count();
+        let tied = order[start..]
+            .iter()
+            .take_while(|&&i| values[i].total_cmp(&values[order[start]]).is_eq())
+            .count();
         for &index in &order[start..start + tied] {
-            ranks[index] = start as f64 + (tied as f64 + 1.0) / 2.0;
+            ranks[index] = start as f64 + f64::midpoint(tied as f64, 1.0);
         }
         start += tied;
     }

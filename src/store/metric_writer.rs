@@ -226,10 +226,8 @@ impl<S: MetricStore> Writing<S> {
         let mut pause = self.settings.retry_pause;
         for attempt in 1..=self.settings.attempts.max(1) {
             if attempt > 1 {
-                tokio::select! {
-                    () = tokio::time::sleep(pause) => {}
-                    () = self.closing.cancelled() => {}
-                }
+                // A pause between attempts, cut short when the writer closes: running into the timeout is the pause.
+                let _ = tokio::time::timeout(pause, self.closing.cancelled()).await;
                 pause = pause.saturating_mul(2);
             }
             match tokio::time::timeout(self.settings.attempt_limit, self.store.record(rows)).await {

@@ -148,15 +148,14 @@ impl LanguageReader {
         };
         let file = cache.map(|folder| folder.join(format!("{}.json", &this.reader)));
         let known = file.as_deref().and_then(|file| serde_json::from_slice(&std::fs::read(file).ok()?).ok());
-        let prepared = match known {
-            Some(prepared) => prepared,
-            None => {
-                let prepared = this.measure(engine, tokenizer).await?;
-                if let Some(file) = &file {
-                    keep(file, &prepared);
-                }
-                prepared
+        let prepared = if let Some(prepared) = known {
+            prepared
+        } else {
+            let prepared = this.measure(engine, tokenizer).await?;
+            if let Some(file) = &file {
+                keep(file, &prepared);
             }
+            prepared
         };
         this.adopt(prepared)?;
         Ok(this)

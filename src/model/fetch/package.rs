@@ -93,6 +93,7 @@ fn watch(
             break status;
         }
         progress(folder_bytes(scratch));
+        #[expect(clippy::disallowed_methods, reason = "a beat for the progress shown; nothing waits for it")]
         thread::sleep(POLL);
     };
     // The thread only reads; if it panicked there is nothing to quote.

@@ -222,7 +222,7 @@ fn a_store_that_does_not_exist_yet_lists_nothing_installed() {
 fn a_second_fetch_waits_for_the_first() {
     let (_dir, store) = store();
     let first = store.stage(|| panic!("nobody else is there")).unwrap();
-    let (told, waits) = std::sync::mpsc::channel();
+    let (told, waits) = std::sync::mpsc::sync_channel(1);
     std::thread::scope(|scope| {
         let second = scope.spawn(|| store.stage(|| told.send(()).unwrap()).map(drop));
         waits.recv().unwrap();

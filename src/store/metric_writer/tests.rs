@@ -20,22 +20,22 @@ enum Answer {
 
 /// A store whose every call waits for the test's answer, and reports the rows it was given.
 struct Scripted {
-    answers: tokio::sync::Mutex<mpsc::UnboundedReceiver<Answer>>,
-    calls: mpsc::UnboundedSender<usize>,
+    answers: tokio::sync::Mutex<mpsc::Receiver<Answer>>,
+    calls: mpsc::Sender<usize>,
     taken: Mutex<Vec<String>>,
 }
 
 struct Script {
     store: Arc<Scripted>,
-    answers: mpsc::UnboundedSender<Answer>,
-    calls: mpsc::UnboundedReceiver<usize>,
+    answers: mpsc::Sender<Answer>,
+    calls: mpsc::Receiver<usize>,
 }
 
 impl Script {
     fn new(answers: impl IntoIterator<Item = Answer>) -> Self {
-        let (answer, receiver) = mpsc::unbounded_channel();
-        let (call, calls) = mpsc::unbounded_channel();
-        answers.into_iter().for_each(|first| answer.send(first).unwrap());
+        let (answer, receiver) = mpsc::channel(1024);
+        let (call, calls) = mpsc::channel(1024);
+        answers.into_iter().for_each(|first| answer.try_send(first).unwrap());
         let store =
             Scripted { answers: tokio::sync::Mutex::new(receiver), calls: call, taken: Mutex::default() };
         Self { store: Arc::new(store), answers: answer, calls }
@@ -49,7 +49,7 @@ impl Script {
 impl MetricStore for Scripted {
     async fn record(&self, rows: &[MetricRow]) -> Result<(), StoreError> {
         // The test may not care.
-        let _ = self.calls.send(rows.len());
+        let _ = self.calls.try_send(rows.len());
         match self.answers.lock().await.recv().await.unwrap_or(Answer::Refuse) {
             Answer::Take => {
                 let ids = rows.iter().map(|row| match row {
@@ -136,7 +136,7 @@ fn a_store_that_does_not_answer_costs_rows_but_no_waiting() {
         (0..4).for_each(|id| writer.offer(row(id)));
         assert_eq!(script.calls.recv().await, Some(4), "the writer now waits for the store");
         (4..16).for_each(|id| writer.offer(row(id)));
-        (0..3).for_each(|_| script.answers.send(Answer::Take).unwrap());
+        (0..3).for_each(|_| script.answers.try_send(Answer::Take).unwrap());
         assert_eq!(writer.close().await, WriterReport { written: 9, dropped: 7, failed: 0 });
     });
 }

@@ -158,6 +158,10 @@ async fn enter_wal(connection: &mut SqliteConnection, fresh: bool) -> Result<(),
         };
         match sqlx::raw_sql(pragmas).execute(&mut *connection).await {
             Err(error) if is_busy(&error) && started.elapsed() < BUSY_TIMEOUT => {
+                #[expect(
+                    clippy::disallowed_methods,
+                    reason = "another process holds the file: nothing tells when it lets go"
+                )]
                 tokio::time::sleep(PAUSE).await;
             }
             outcome => return outcome.map(drop),
