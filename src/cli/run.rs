@@ -147,7 +147,7 @@ fn show(args: &AnalyzeArgs, result: &AnalysisResult, style: Style) -> anyhow::Re
         serde_json::to_writer(&mut stdout, result).map_err(io::Error::from)?;
         writeln!(stdout)?;
     } else if !args.stdout_is_json() {
-        writeln!(stdout, "{}", table::block(result, style))?;
+        write!(stdout, "{}", table::block(result, style))?;
     }
     Ok(())
 }
@@ -163,7 +163,7 @@ fn conclude(
         output::write_json(path, stats).with_context(|| format!("statistics {}", path.display()))?;
     }
     if !args.stdout_is_json() {
-        writeln!(io::stdout().lock(), "{}", spent::table(stats, style))?;
+        write!(io::stdout().lock(), "{}", spent::table(stats, style))?;
     }
     if stats.interrupted {
         let told = match &out {
