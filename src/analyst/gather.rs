@@ -99,8 +99,6 @@ impl<S: FactStore> Analyst<S> {
             }
             Err(error) => tracing::warn!(%error, "facts not looked up; reading again"),
         }
-        cost.usage.reviews_cached +=
-            keys.iter().filter(|key| known.contains_key(key.text.as_str())).count() as u32;
         let mut missing: Vec<(&FactKey, &str)> = Vec::new();
         for (key, text) in keys.iter().zip(texts) {
             if !known.contains_key(key.text.as_str())
@@ -109,6 +107,7 @@ impl<S: FactStore> Analyst<S> {
                 missing.push((key, text));
             }
         }
+        let mut read = 0;
         for portion in missing.chunks(PORTION) {
             let unknown: Vec<&str> = portion.iter().map(|(_, text)| *text).collect();
             let reading = self.reader.read(reader, &unknown, arrival).await;
@@ -116,13 +115,17 @@ impl<S: FactStore> Analyst<S> {
             let mut fresh = Vec::new();
             for ((key, _), facts) in portion.iter().zip(reading.facts) {
                 if let Ok(facts) = &facts {
-                    cost.usage.reviews_read += 1;
+                    read += 1;
                     fresh.push(((*key).clone(), facts.clone()));
                 }
                 known.insert(&key.text, facts);
             }
             self.keep(fresh, "facts").await;
         }
+        let with_facts = keys.iter().filter(|key| known.get(key.text.as_str()).is_some_and(Result::is_ok));
+        cost.usage.reviews_read += read;
+        // A text that stands in several reviews is read with the first of them, and known to the others.
+        cost.usage.reviews_cached += with_facts.count() as u32 - read;
         // Every key was found or read, so the fallback is never taken.
         keys.iter()
             .map(|key| known.get(key.text.as_str()).cloned().unwrap_or(Err(RequestError::Stopped)))

@@ -31,10 +31,11 @@ use crate::telemetry::goodput::Sla;
 /// Runs the command.
 pub async fn run(args: &AnalyzeArgs, settings: &Settings, quiet: bool) -> anyhow::Result<Exit> {
     let input = JobReader::open(&args.file, args.input_options(settings))?;
-    let out = args.out.as_deref().map(ResultWriter::create).transpose()?;
     if let Some(stats) = &args.stats {
         output::check_writable(stats)?;
     }
+    // Last of what is cheap to check: it empties what an interrupted run has left.
+    let out = args.out.as_deref().map(ResultWriter::create).transpose()?;
     match cache_path(args, settings) {
         Some(path) => {
             let store = Arc::new(SqliteStore::open(&path).await?);

@@ -83,6 +83,17 @@ fn carried_where_it_stands(first: &AnalysisResult, second: &AnalysisResult) -> u
 }
 
 #[test]
+fn words_that_several_guests_wrote_are_read_once() {
+    let Some(place) = Place::with(FAST) else { return };
+    let texts = ["The soup was good.", "The waiter was kind.", "The soup was good."];
+    place.write("in.jsonl", jsonl(&[restaurant("r", &texts)]));
+    place.analyze(&[&RUN[..], &CHEAPLY[..]].concat()).ended(0);
+    let usage = place.stats("stats.json").usage;
+    assert_eq!((usage.reviews, usage.reviews_read, usage.reviews_cached), (3, 2, 1));
+    assert_eq!(place.results("in.jsonl", "out.jsonl")[0].sentiment.as_ref().unwrap().total, 3);
+}
+
+#[test]
 fn a_review_that_was_reworded_is_read_again() {
     let Some(place) = Place::with(FAST) else { return };
     let run = [&RUN[..], &CHEAPLY[..]].concat();
