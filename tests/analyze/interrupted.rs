@@ -38,9 +38,7 @@ fn after_first_result(
     let mut lines = BufReader::new(child.stdout.take().unwrap());
     let mut first = String::new();
     lines.read_line(&mut first).unwrap();
-    if first.is_empty() {
-        panic!("{:?}", child.wait_with_output());
-    }
+    assert!(!first.is_empty(), "{:?}", child.wait_with_output());
     (child, lines)
 }
 

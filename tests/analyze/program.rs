@@ -169,7 +169,8 @@ pub fn restaurant(id: &str, texts: &[&str]) -> Value {
 
 /// One line for each.
 pub fn jsonl(restaurants: &[Value]) -> String {
-    restaurants.iter().map(|restaurant| format!("{restaurant}\n")).collect()
+    let lines: Vec<String> = restaurants.iter().map(Value::to_string).collect();
+    lines.join("\n") + "\n"
 }
 
 /// The result of a restaurant.
