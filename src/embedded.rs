@@ -124,7 +124,7 @@ fn read_in_background(input: JobReader, limit: Option<u64>) -> mpsc::Receiver<Re
 }
 
 fn sample(worked: &Worked) -> JobSample {
-    let ok = matches!(worked.result.outcome, Outcome::Ok | Outcome::Partial { .. });
+    let ok = !matches!(worked.result.outcome, Outcome::Failed { .. });
     JobSample {
         finished_at: worked.finished,
         ttft: worked.cost.first_output().map(|at| at.saturating_sub(worked.arrived)),

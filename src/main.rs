@@ -34,19 +34,24 @@ fn run(cli: Cli) -> anyhow::Result<Exit> {
         Command::Model(command) => model::run(command, &model_store(config.settings.models.dir.as_deref())?)?,
         #[cfg(feature = "llama")]
         Command::Analyze(args) => {
-            return runtime()?.block_on(maitred::cli::run::run(&args, &config.settings, cli.common.quiet));
+            return block_on(maitred::cli::run::run(&args, &config.settings, cli.common.quiet));
         }
         #[cfg(feature = "llama")]
         Command::Eval(args) => {
-            runtime()?.block_on(measure::run(&args, &config.settings, &mut io::stdout().lock()))?;
+            block_on(measure::run(&args, &config.settings, &mut io::stdout().lock()))?;
         }
     }
     Ok(Exit::Ok)
 }
 
-/// Few threads: the engine has its own, and everything else waits most of the time.
-fn runtime() -> io::Result<tokio::runtime::Runtime> {
-    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()
+/// Runs to the end on few threads: the engine has its own, and everything else waits most of the time.
+#[cfg(feature = "llama")]
+fn block_on<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let done = runtime.block_on(work);
+    // The input's thread may wait for a line that never comes (a pipe, a terminal); nothing else takes this long.
+    runtime.shutdown_timeout(std::time::Duration::from_secs(1));
+    done
 }
 
 /// Starts the program again with shorter waits in llama.cpp's thread pool, unless the environment says how to wait.

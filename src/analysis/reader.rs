@@ -2,7 +2,7 @@
 //!
 //! A review is cut into clauses; each clause is embedded and compared with the aspects' seeds; a clause near an
 //! aspect gets its polarity from a probe, and so does the review as a whole. Nothing is generated. Facts depend on
-//! the text, the models and the pack alone, which is what makes them cacheable for ever.
+//! the text, the models, the pack and [`ReadSettings`] alone, which is what makes them cacheable for ever.
 
 mod language;
 mod probes;
@@ -223,6 +223,7 @@ impl Reader {
                     &self.model.digest,
                     slot.pack.clone(),
                     slot.embedder.clone(),
+                    &self.settings,
                     self.cache.as_deref(),
                 )
             })

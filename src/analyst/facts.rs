@@ -33,8 +33,6 @@ pub async fn of<S: FactStore>(
         }
         Err(error) => tracing::warn!(%error, "facts not looked up; reading again"),
     }
-    cost.usage.reviews_cached +=
-        keys.iter().filter(|key| known.contains_key(key.text.as_str())).count() as u32;
     let mut missing: Vec<(&FactKey, &str)> = Vec::new();
     let mut seen: HashSet<&str> = HashSet::new();
     for (key, text) in keys.iter().zip(texts) {
@@ -44,6 +42,7 @@ pub async fn of<S: FactStore>(
     }
     let tokens = parts.cost_of(reader, missing.iter().map(|(_, text)| *text));
     let ticket = ticket.costing(parts.engine().estimate(tokens));
+    let mut read = 0;
     for portion in missing.chunks(PORTION) {
         let unknown: Vec<&str> = portion.iter().map(|(_, text)| *text).collect();
         let reading = parts.read(reader, &unknown, ticket).await;
@@ -51,13 +50,17 @@ pub async fn of<S: FactStore>(
         let mut fresh = Vec::new();
         for ((key, _), facts) in portion.iter().zip(reading.facts) {
             if let Ok(facts) = &facts {
-                cost.usage.reviews_read += 1;
+                read += 1;
                 fresh.push(((*key).clone(), facts.clone()));
             }
             known.insert(&key.text, facts);
         }
         keep(store, fresh, "facts").await;
     }
+    let with_facts = keys.iter().filter(|key| known.get(key.text.as_str()).is_some_and(Result::is_ok));
+    cost.usage.reviews_read += read;
+    // A text that stands in several reviews is read with the first of them, and known to the others.
+    cost.usage.reviews_cached += with_facts.count() as u32 - read;
     // Every key was found or read, so the fallback is never taken.
     keys.iter()
         .map(|key| known.get(key.text.as_str()).cloned().unwrap_or(Err(RequestError::Stopped)))

@@ -31,10 +31,11 @@ use crate::telemetry::goodput::Sla;
 /// Runs the command.
 pub async fn run(args: &AnalyzeArgs, settings: &Settings, quiet: bool) -> anyhow::Result<Exit> {
     let input = JobReader::open(&args.file, args.input_options(settings))?;
-    let out = args.out.as_deref().map(ResultWriter::create).transpose()?;
     if let Some(stats) = &args.stats {
         output::check_writable(stats)?;
     }
+    // Last of what is cheap to check: it empties what an interrupted run has left.
+    let out = args.out.as_deref().map(ResultWriter::create).transpose()?;
     let Some(path) = cache_path(args, settings) else {
         let store = Arc::new(MemoryFacts::new(settings.store.memory_limit));
         return work(args, settings, quiet, input, out, store, None).await;
@@ -143,7 +144,7 @@ fn show(args: &AnalyzeArgs, result: &AnalysisResult, style: Style) -> anyhow::Re
         serde_json::to_writer(&mut stdout, result).map_err(io::Error::from)?;
         writeln!(stdout)?;
     } else if !args.stdout_is_json() {
-        writeln!(stdout, "{}", table::block(result, style))?;
+        write!(stdout, "{}", table::block(result, style))?;
     }
     Ok(())
 }
@@ -159,7 +160,7 @@ fn conclude(
         output::write_json(path, stats).with_context(|| format!("statistics {}", path.display()))?;
     }
     if !args.stdout_is_json() {
-        writeln!(io::stdout().lock(), "{}", spent::table(stats, style))?;
+        write!(io::stdout().lock(), "{}", spent::table(stats, style))?;
     }
     if stats.interrupted {
         let told = match &out {

@@ -122,8 +122,9 @@ impl Block {
     fn summary(&mut self, summary: &Summary) {
         self.title("overall");
         self.claim(&summary.overall);
-        if !summary.aspects.is_empty() {
-            self.title("aspects");
+        self.title("aspects");
+        if summary.aspects.is_empty() {
+            self.note("no aspect is spoken of by enough guests");
         }
         let width = column(summary.aspects.iter().map(|a| a.aspect.as_str()));
         for aspect in &summary.aspects {
@@ -146,10 +147,7 @@ impl Block {
     fn strengths(&mut self, strengths: &Strengths) {
         self.title("strengths");
         if strengths.items.is_empty() {
-            self.note(&format!(
-                "none of {} has enough support",
-                counted(u64::from(strengths.candidates), "group")
-            ));
+            self.note("nothing is praised by enough guests");
         }
         let width = column(strengths.items.iter().map(|s| s.aspect.as_str()));
         for strength in &strengths.items {

@@ -14,7 +14,9 @@ use super::{ModelKind, Sha256Digest};
 #[derive(Debug, thiserror::Error)]
 pub enum ModelError {
     /// Neither a known name nor a file.
-    #[error("{reference:?} is neither a known model nor a .gguf file; known models: {known}")]
+    #[error(
+        "{reference:?} is neither a known model nor a .gguf file; known models: {known}; see `maitred model list`"
+    )]
     Unknown {
         /// What was asked for.
         reference: String,

@@ -40,6 +40,15 @@ fn a_result_in_every_language_is_valid() {
 }
 
 #[test]
+fn empty_lists_are_findings_too() {
+    let mut result = sample::english();
+    result.summary.as_mut().unwrap().aspects.clear();
+    result.strengths.as_mut().unwrap().items.clear();
+    assert_eq!(result.outcome, super::Outcome::Ok);
+    assert_eq!(faults(&serde_json::to_value(result).unwrap()), [] as [String; 0]);
+}
+
+#[test]
 fn the_analyses_asked_for_may_be_fewer_than_all() {
     let mut result = sample::english();
     result.outcomes.retain(|analysis, _| *analysis == crate::job::Analysis::Sentiment);
@@ -95,6 +104,8 @@ fn a_field_that_is_missing_is_noticed(
         "/summary/aspects/0/evidence",
         "/strengths/items/0/kind",
         "/usage/baseline_tokens",
+        "/usage/claims_written",
+        "/usage/claims_kept",
         "/summary/aspects/0/evidence/0/review_id"
     )]
     place: &str,

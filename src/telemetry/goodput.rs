@@ -42,12 +42,13 @@ pub struct JobSample {
     pub ttft: Option<Duration>,
     /// Tokens the model computed for it: prompt, forced and generated, reused ones left out.
     pub tokens: u64,
-    /// Whether it ended with findings.
+    /// Whether it ended well: with findings, new or repeated, or because there is nothing to find.
     pub ok: bool,
 }
 
 impl JobSample {
-    /// An unchanged restaurant, or one whose reviews were all known, says nothing of the service level.
+    /// A restaurant that is unchanged or without text, or whose reviews were all known, says nothing of the service
+    /// level.
     const fn needed_the_model(&self) -> bool {
         !self.ok || self.ttft.is_some()
     }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::super::calibration::Calibration;
 use super::super::near::{AspectSpace, WordList};
 use super::super::pack::LanguagePack;
-use super::{Ticket, leaning};
+use super::{ReadSettings, Ticket, leaning};
 use crate::digest::text_digest;
 use crate::engine::{
     Branch, Engine, Labels, PrefixId, Request, RequestError, Span, Token, TokenSet, Tokenizer,
@@ -101,13 +101,14 @@ struct Prepared {
 
 impl LanguageReader {
     /// Registers prompts, checks labels, embeds seeds and calibrates; what was found is kept in `cache`, keyed by
-    /// everything it depends on.
+    /// everything it depends on. `settings` are how reviews will be read.
     pub async fn prepare(
         engine: &Engine,
         tokenizer: &dyn Tokenizer,
         model_digest: &str,
         pack: LanguagePack,
         embedder: EmbedderInfo,
+        settings: &ReadSettings,
         cache: Option<&Path>,
     ) -> Result<Self, ReaderError> {
         let language = pack.language.code();
@@ -133,8 +134,10 @@ impl LanguageReader {
         let line_end = TokenSet::of(tokenizer.vocabulary(), |token| {
             tokenizer.is_control(token) || tokenizer.piece(token).contains(&b'\n')
         });
-        let reader =
+        // Calibration and seeds hang on the models and the pack; facts also on how reviews are read.
+        let prepared =
             text_digest(&format!("facts-2\n{model_digest}\n{}\n{}", embedder.digest, pack.reading_digest));
+        let reader = text_digest(&format!("{prepared}\n{settings:?}"));
         let mut this = Self {
             space: AspectSpace::new(vec![], vec![]),
             calibration: Calibration::NONE,
@@ -146,7 +149,7 @@ impl LanguageReader {
             claim,
             line_end: Arc::new(line_end),
         };
-        let file = cache.map(|folder| folder.join(format!("{}.json", &this.reader)));
+        let file = cache.map(|folder| folder.join(format!("{prepared}.json")));
         let known = file.as_deref().and_then(|file| serde_json::from_slice(&std::fs::read(file).ok()?).ok());
         let prepared = if let Some(prepared) = known {
             prepared

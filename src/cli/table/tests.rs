@@ -47,7 +47,7 @@ fn korean_columns_stand_by_width() {
     생선구이가 맛있다는 평이 많습니다.
     \"생선구이가 정말 고소하고 맛…\" (r1)
   strengths
-    none of 1 group has enough support
+    nothing is praised by enough guests
 
 ";
     assert_eq!(block(&sample::korean(), Style { width: 40, ..BLOCKS }), expected);
@@ -96,6 +96,17 @@ fn a_result_without_findings_says_why() {
         text[5],
         "empty  10 reviews · en · failed\n    engine_stopped: the engine stopped; run again\n\n"
     );
+}
+
+#[test]
+fn that_too_few_guests_agree_is_a_finding_and_not_a_want_of_reviews() {
+    let mut result = sample::english();
+    result.summary.as_mut().unwrap().aspects.clear();
+    result.strengths.as_mut().unwrap().items.clear();
+    let text = block(&result, BLOCKS);
+    assert!(text.contains("  aspects\n    no aspect is spoken of by enough guests\n"), "{text}");
+    assert!(text.contains("  strengths\n    nothing is praised by enough guests\n"), "{text}");
+    assert!(!text.contains("nothing to read"), "{text}");
 }
 
 #[test]
