@@ -6,6 +6,8 @@
 
 pub mod check;
 
+use std::collections::HashSet;
+
 use super::Thresholds;
 use super::reader::{Cost, LanguageReader, Reader, Ticket};
 use crate::engine::{Branch, BranchAnswer, Request, RequestError, Span};
@@ -80,7 +82,12 @@ pub async fn write(
             tracing::debug!(aspect = tasks[index].aspect, "claim refused: not grounded");
         }
     }
+    let mut said = HashSet::new();
     for (index, text) in verified(parts, reader, tasks, drafts, thresholds, ticket, cost).await {
+        // The second of two findings with the same words would say nothing: its quote says more.
+        if !said.insert((tasks[index].purpose, text.to_lowercase())) {
+            continue;
+        }
         cost.usage.claims_kept += 1;
         claims[index] = Claim { text, origin: Origin::Generated, carried: false };
     }

@@ -13,7 +13,7 @@ use crate::store::ClauseFacts;
 /// Quotes shown for one finding.
 pub const QUOTES: usize = 3;
 /// Lengths that read well as a quote, in characters.
-const GOOD_LENGTH: std::ops::RangeInclusive<usize> = 20..=160;
+const GOOD_LENGTH: std::ops::RangeInclusive<usize> = 40..=140;
 /// Two clauses nearer to each other than this say the same in the same words.
 const SAME: f32 = 0.95;
 
@@ -57,10 +57,14 @@ pub fn clauses<'a>(read: &[ReadReview<'a>]) -> impl Iterator<Item = Clause<'a>> 
     })
 }
 
+/// How far towards the nearest clause is as good as nearest.
+const CENTRAL: f32 = 0.75;
+
 /// Chooses up to `limit` quotes, best first, at most one of a review and none that repeats another.
 ///
 /// A clause is as good as the sum of three parts, each 0 to 1, the last two weighing half: how near it is to
-/// `centre` (between the farthest and the nearest of these clauses, since embedding models differ in spread), how
+/// `centre` (between the farthest and the nearest of these clauses, since embedding models differ in spread; from
+/// [`CENTRAL`] on near enough, or only phrases like "good food" would ever be quoted), how
 /// decided it is (`decided`, from its probability of being positive), and how well its length reads.
 pub fn choose<'a>(
     clauses: &[Clause<'a>],
@@ -76,7 +80,8 @@ pub fn choose<'a>(
         .enumerate()
         .map(|(n, clause)| {
             let decided = clause.facts.p_positive.map_or(0.0, &decided);
-            let score = (near[n] - least) / span + 0.5 * decided + 0.5 * length_fit(clause.text);
+            let central = ((near[n] - least) / span / CENTRAL).min(1.0);
+            let score = central + 0.5 * decided + 0.5 * length_fit(clause.text);
             // Thousandths, so that rounding does not decide between equals; the earlier clause does.
             (-(score * 1000.0).round() as i32, n)
         })
