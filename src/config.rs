@@ -113,8 +113,8 @@ pub struct AnalysisSettings {
     pub min_support: u32,
     /// Strengths given at most.
     pub max_strengths: usize,
-    /// Where a review's label comes from.
-    pub label_from: LabelSource,
+    /// Where a review's label comes from; `None`: as the language's prompts say.
+    pub label_from: Option<LabelSource>,
     /// Labels of reviews.
     pub review: Thresholds,
     /// Log odds from the model's neutral point at which a clause has a label.
@@ -336,7 +336,11 @@ impl AnalysisSettings {
             max_strengths: read.number("analysis.max_strengths", 1..=100),
             label_from: read.word(
                 "analysis.label_from",
-                &[("clauses", LabelSource::Clauses), ("review", LabelSource::Review)],
+                &[
+                    ("auto", None),
+                    ("clauses", Some(LabelSource::Clauses)),
+                    ("review", Some(LabelSource::Review)),
+                ],
             ),
             review: Thresholds {
                 positive: read.number("analysis.positive_threshold", 0.0..=1.0),

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
+use super::reader::LabelSource;
 use crate::digest::text_digest;
 use crate::job::Language;
 use crate::result::Polarity;
@@ -63,6 +64,8 @@ pub struct Shot {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PolarityPrompt {
+    /// Where a review's label comes from, if the settings do not say: what proved better in this language.
+    pub label_from: LabelSource,
     /// How many shots are shown.
     pub shots: usize,
     /// One shot; `{text}`, `{label}`.
@@ -282,7 +285,7 @@ impl LanguagePack {
     fn digest_of_reading(&self) -> String {
         let polarity = &self.polarity;
         let mut parts = vec![
-            format!("{:?}", self.language),
+            format!("{:?} {:?}", self.language, polarity.label_from),
             format!("{:?}", self.clauses),
             format!("{:?}", (&polarity.shot, &polarity.body, &polarity.question)),
             format!("{:?}", (&polarity.positive, &polarity.negative)),

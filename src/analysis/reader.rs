@@ -12,6 +12,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::Deserialize;
 use tokio::sync::OnceCell;
 
 pub use self::language::{EmbedderInfo, LanguageReader, ReaderError};
@@ -34,14 +35,15 @@ const GROUP: usize = 24;
 pub struct ReadSettings {
     /// When a clause is near an aspect.
     pub near: super::near::NearSettings,
-    /// Where the review's own label comes from.
-    pub label: LabelSource,
+    /// Where the review's own label comes from; `None`: as the language's pack says.
+    pub label: Option<LabelSource>,
     /// Tokens of a review that its own probe reads at most; of a longer one the beginning and the end are read.
     pub max_review_tokens: usize,
 }
 
 /// Where a review's label comes from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum LabelSource {
     /// Its clauses' probes, weighted by length; all clauses are probed then.
     Clauses,
@@ -51,11 +53,7 @@ pub enum LabelSource {
 
 impl Default for ReadSettings {
     fn default() -> Self {
-        Self {
-            near: super::near::NearSettings::default(),
-            label: LabelSource::Clauses,
-            max_review_tokens: 384,
-        }
+        Self { near: super::near::NearSettings::default(), label: None, max_review_tokens: 384 }
     }
 }
 
@@ -235,13 +233,18 @@ impl Reader {
         &self.settings
     }
 
+    /// Where labels of reviews come from in this language.
+    fn label_source(&self, reader: &LanguageReader) -> LabelSource {
+        self.settings.label.unwrap_or(reader.pack.polarity.label_from)
+    }
+
     /// Tokens that reading the texts will prefill: exact, by the model's own tokenizer.
     pub fn cost_of<'t>(&self, reader: &LanguageReader, texts: impl Iterator<Item = &'t str>) -> Tokens {
         let question = reader.question_tokens();
         let count =
             |text: &str| self.tokenizer.tokenize(&reader.pack.polarity_body(text), false).len() + question;
         let prefill: usize = texts
-            .map(|text| match self.settings.label {
+            .map(|text| match self.label_source(reader) {
                 LabelSource::Review => count(text),
                 LabelSource::Clauses => clauses::split(text, &reader.pack.clauses)
                     .into_iter()
@@ -299,7 +302,7 @@ impl Reader {
         }
         let neutral = reader.calibration.neutral;
         Reading {
-            facts: plans.into_iter().map(|plan| plan.finish(self.settings.label, neutral)).collect(),
+            facts: plans.into_iter().map(|plan| plan.finish(self.label_source(reader), neutral)).collect(),
             cost,
         }
     }

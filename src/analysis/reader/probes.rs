@@ -48,7 +48,7 @@ impl Plan {
         clauses: Vec<(Range<usize>, Option<UnitVector>)>,
     ) -> Self {
         let alone = clauses.len() == 1;
-        let label = parts.settings.label;
+        let label = parts.label_source(reader);
         let tokenize = |text: &str| parts.tokenizer.tokenize(&reader.pack.polarity_body(text), false);
         let whole = tokenize(text);
         let near = |text: &str, v: &UnitVector| reader.space.near(text, v, &parts.settings.near);
@@ -78,7 +78,7 @@ impl Plan {
         reader: &'p LanguageReader,
         ticket: Ticket,
     ) -> impl Iterator<Item = (Target, Request)> + 'p {
-        let label = parts.settings.label;
+        let label = parts.label_source(reader);
         let review = match self.clauses.len() {
             0 => None,
             1 => Some(Target::Both),
