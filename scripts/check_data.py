@@ -80,10 +80,10 @@ def check_language(language):
 
     lines = (config / f"calibration.{language}.tsv").read_text(encoding="utf-8").splitlines()
     rows = [line.split("\t") for line in lines]
-    if any(len(row) != 2 or row[1] not in ("0", "1") for row in rows):
-        yield f"calibration.{language}.tsv: every line is a sentence, a tab, and 0 or 1"
+    if any(len(row) != 2 or row[1] not in ("0", "1", "-") for row in rows):
+        yield f"calibration.{language}.tsv: every line is a sentence, a tab, and 1, 0 or -"
         return
-    if sum(row[1] == "1" for row in rows) * 2 != len(rows):
+    if sum(row[1] == "1" for row in rows) != sum(row[1] == "0" for row in rows):
         yield f"calibration.{language}.tsv: labels are not half and half"
     sentences = [row[0] for row in rows]
     if len(sentences) != len(set(sentences)) or set(sentences) & {shot["text"] for shot in shots}:
