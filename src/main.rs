@@ -4,7 +4,7 @@ use std::io;
 use std::process::ExitCode;
 
 use clap::Parser;
-use maitred::cli::{Cli, Command, Exit, Overrides, logging, measure, model, show};
+use maitred::cli::{Cli, Command, Exit, Overrides, logging, model, show};
 use maitred::model::model_store;
 
 fn main() -> ExitCode {
@@ -38,7 +38,7 @@ fn run(cli: Cli) -> anyhow::Result<Exit> {
         }
         #[cfg(feature = "llama")]
         Command::Eval(args) => {
-            block_on(measure::run(&args, &config.settings, &mut io::stdout().lock()))?;
+            block_on(maitred::cli::measure::run(&args, &config.settings, &mut io::stdout().lock()))?;
         }
     }
     Ok(Exit::Ok)
