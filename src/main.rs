@@ -4,7 +4,7 @@ use std::io;
 use std::process::ExitCode;
 
 use clap::Parser;
-use maitred::cli::{Cli, Command, Exit, Overrides, logging, measure, model, show};
+use maitred::cli::{Cli, Command, Exit, Overrides, logging, measure, model, show, speed};
 use maitred::model::model_store;
 
 fn main() -> ExitCode {
@@ -26,6 +26,8 @@ fn run(cli: Cli) -> anyhow::Result<Exit> {
         Command::Analyze(args) => args.overrides(),
         #[cfg(feature = "llama")]
         Command::Eval(args) => args.what.input().overrides(),
+        #[cfg(feature = "llama")]
+        Command::Bench(args) => args.what.input().overrides(),
     };
     let config = cli.common.load(&flags)?;
     logging::init(&config.settings.log);
@@ -39,6 +41,10 @@ fn run(cli: Cli) -> anyhow::Result<Exit> {
         #[cfg(feature = "llama")]
         Command::Eval(args) => {
             runtime()?.block_on(measure::run(&args, &config.settings, &mut io::stdout().lock()))?;
+        }
+        #[cfg(feature = "llama")]
+        Command::Bench(args) => {
+            return runtime()?.block_on(speed::run(&args, &config.settings, &mut io::stdout().lock()));
         }
     }
     Ok(Exit::Ok)
