@@ -10,13 +10,17 @@
 
 mod assemble;
 mod carry;
+pub mod facts;
 mod gather;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::analysis::reader::{Cost, LanguageReader, Reader, ReaderError};
+use time::OffsetDateTime;
+
+use crate::analysis::evidence;
+use crate::analysis::reader::{Cost, LanguageReader, Reader, ReaderError, Ticket};
 use crate::config::AnalysisSettings;
 use crate::digest::{review_set_digest, text_digest};
 use crate::engine::RequestError;
@@ -113,29 +117,32 @@ impl<S: FactStore> Analyst<S> {
         {
             return carry::unchanged(last, job, result);
         }
-        let arrival = self.arrival(reader, job, arrived);
-        let gathered = self.gather(job, reader, asked, arrival, cost).await;
-        self.assemble(job, reader, asked, &gathered, last.as_ref(), arrival, cost, &mut result).await;
+        let ticket = self.ticket(job, arrived);
+        let gathered = self.gather(job, reader, asked, ticket, cost).await;
+        self.assemble(job, reader, asked, &gathered, last.as_ref(), ticket, cost, &mut result).await;
+        refuse_violations(job, &mut result);
         result.outcome = worst(&result.outcomes);
         self.remember(identity, &result).await;
         result
     }
 
-    /// Place in the heap: the whole job's uncached tokens count, as if nothing of it were known. What the store
-    /// knows only makes the job cheaper than its place, never dearer.
-    fn arrival(&self, reader: &LanguageReader, job: &Job, arrived: Duration) -> Arrival {
-        let texts = job.reviews.iter().map(|review| review.text.as_str());
-        let tokens = self.reader.cost_of(reader, texts);
-        let cost = Seconds::new(self.reader.engine().estimate(tokens));
-        Arrival { at: Seconds::from(arrived), cost, lane: Lane::Live }
+    /// The job's place. Each stage adds its own cost, once it is known what of it is cached.
+    fn ticket(&self, job: &Job, arrived: Duration) -> Ticket {
+        let left =
+            job.deadline.map(|at| Duration::try_from(at - OffsetDateTime::now_utc()).unwrap_or_default());
+        Ticket {
+            arrival: Arrival { at: Seconds::from(arrived), cost: Seconds::ZERO, lane: Lane::Live },
+            deadline: left.map(|left| arrived + left),
+        }
     }
 
     /// Everything that a result depends on besides the reviews.
     fn identity(&self, reader: &LanguageReader, asked: Asked) -> String {
         let settings = &self.settings;
         text_digest(&format!(
-            "result-2 {} {:?} {:?} {:?} {:?} {} {}",
+            "result-2 {} {} {:?} {:?} {:?} {:?} {} {}",
             reader.reader,
+            reader.pack.digest,
             asked,
             settings.label_from,
             settings.review,
@@ -205,6 +212,20 @@ impl<S: FactStore> Analyst<S> {
         result.outcomes = job.analyses.iter().map(|analysis| (*analysis, outcome.clone())).collect();
         result.outcome = outcome;
         result
+    }
+}
+
+/// The last line of defence: findings with a quote that is not in its review are not published.
+fn refuse_violations(job: &Job, result: &mut AnalysisResult) {
+    let texts: HashMap<&str, &str> =
+        job.reviews.iter().map(|review| (review.id.as_str(), review.text.as_str())).collect();
+    let Some(violation) = evidence::verify(result, &texts).into_iter().next() else { return };
+    tracing::error!(job = job.job_id, %violation, "findings withheld");
+    let outcome = Outcome::Failed { code: "evidence".into(), message: violation.to_string() };
+    result.summary = None;
+    result.strengths = None;
+    for analysis in [Analysis::Summary, Analysis::Strengths] {
+        result.outcomes.entry(analysis).and_modify(|current| current.clone_from(&outcome));
     }
 }
 

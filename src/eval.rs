@@ -2,9 +2,11 @@
 //!
 //! - `labels`: sentences with a label each;
 //! - `restaurants`: labels against stars, and restaurants in order of their positive share against mean stars;
+//! - `results`: results against the reviews they were made from;
 //! - `aspects`: which aspects a review speaks of and how, against pairs labelled by reading.
 
 pub mod aspects;
+pub mod results;
 pub mod statistics;
 
 use std::path::Path;
@@ -14,9 +16,11 @@ use serde::Serialize;
 
 use self::statistics::{auc, median, share_right, spearman};
 use crate::analysis::Thresholds;
-use crate::analysis::reader::{Cost, Reader};
+use crate::analysis::reader::{Cost, Reader, Ticket};
+use crate::analyst::facts;
 use crate::job::{Job, Language};
-use crate::scheduler::{Arrival, Lane, Seconds};
+use crate::scheduler::Lane;
+use crate::store::FactStore;
 
 /// Sentences in one request batch.
 const GROUP: usize = 256;
@@ -62,9 +66,9 @@ pub struct RestaurantFigures {
     pub reviews_per_second: f64,
 }
 
-/// A job's place when there is nothing to order.
-pub(crate) fn arrival(reader: &Reader) -> Arrival {
-    Arrival { at: Seconds::from(reader.engine().now()), cost: Seconds::ZERO, lane: Lane::Live }
+/// A place when there is nothing to order.
+pub(crate) fn ticket(reader: &Reader) -> Ticket {
+    Ticket::now(reader.engine(), Lane::Live)
 }
 
 /// Reads labelled sentences: a tab between text and `1` or `0`.
@@ -92,7 +96,7 @@ pub async fn labels(
     let mut read = Vec::with_capacity(sentences.len());
     for group in sentences.chunks(GROUP) {
         let texts: Vec<&str> = group.iter().map(|(text, _)| text.as_str()).collect();
-        let outcomes = reader.polarity(ready, &texts, arrival(reader), "eval", &mut cost).await;
+        let outcomes = reader.polarity(ready, &texts, ticket(reader), "eval", &mut cost).await;
         for (outcome, (_, label)) in outcomes.into_iter().zip(group) {
             read.push((outcome?, *label));
         }
@@ -110,8 +114,9 @@ pub async fn labels(
 }
 
 /// `eval restaurants`.
-pub async fn restaurants(
+pub async fn restaurants<S: FactStore>(
     reader: &Reader,
+    store: &S,
     jobs: impl Iterator<Item = anyhow::Result<Job>>,
     language: Option<Language>,
     thresholds: &Thresholds,
@@ -124,12 +129,11 @@ pub async fn restaurants(
         let texts: Vec<&str> = job.reviews.iter().map(|review| review.text.as_str()).collect();
         let language = language.unwrap_or_else(|| crate::text::language::detect(texts.iter().copied()));
         let ready = reader.language(language).await?;
-        let reading = reader.read(ready, &texts, arrival(reader)).await;
-        cost.add(reading.cost);
+        let read = facts::of(reader, ready, store, &texts, ticket(reader), &mut cost).await;
         let high = if language == Language::Ko { 4.5 } else { 4.0 };
         let (mut positive, mut labelled) = (0usize, 0usize);
         let mut rated = Vec::new();
-        for (review, facts) in job.reviews.iter().zip(reading.facts) {
+        for (review, facts) in job.reviews.iter().zip(read) {
             let Some(p) = facts?.p_positive else { continue };
             reviews += 1;
             labelled += 1;

@@ -4,7 +4,9 @@ use std::io;
 use std::process::ExitCode;
 
 use clap::Parser;
-use maitred::cli::{Cli, Command, Exit, Overrides, logging, measure, model, show, speed};
+use maitred::cli::{Cli, Command, Exit, Overrides, logging, model, show};
+#[cfg(feature = "llama")]
+use maitred::cli::{measure, speed};
 use maitred::model::model_store;
 
 fn main() -> ExitCode {

@@ -156,10 +156,16 @@ fn llama_config(
     let policy =
         Policy { order: settings.scheduler.order, lambda: settings.scheduler.lambda, ..Policy::default() };
     let on_gpu = engine.gpu_layers > 0 && llama::gpu_available();
+    if engine.gpu_layers > 0 && !on_gpu {
+        tracing::warn!(
+            gpu_layers = engine.gpu_layers,
+            "no GPU is used: this build has no GPU support or finds none (build with FEATURES=cuda); running on the CPU"
+        );
+    }
     LlamaConfig {
         language_model: language.path.clone(),
         embedding_models: embedders.iter().map(|(_, model)| model.path.clone()).collect(),
-        gpu_layers: engine.gpu_layers,
+        gpu: llama::Gpu { layers: engine.gpu_layers, main: engine.main_gpu },
         context: ContextSettings {
             sequences: u16::try_from(engine.sequences).unwrap_or(u16::MAX).saturating_add(PREFIXES),
             cells: engine.context_cells,

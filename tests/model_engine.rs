@@ -35,7 +35,7 @@ fn config(language: PathBuf, embedding: Option<PathBuf>, unified: bool) -> Llama
     LlamaConfig {
         language_model: language,
         embedding_models: embedding.into_iter().collect(),
-        gpu_layers: 0,
+        gpu: maitred::engine::llama::Gpu::default(),
         context: ContextSettings {
             sequences: 12,
             cells: if unified { 2048 } else { 12 * 256 },

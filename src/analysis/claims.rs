@@ -7,11 +7,11 @@
 pub mod check;
 
 use super::Thresholds;
-use super::reader::{Cost, LanguageReader, Reader};
-use crate::engine::{BranchAnswer, Request, RequestError};
+use super::reader::{Cost, LanguageReader, Reader, Ticket};
+use crate::engine::{Branch, BranchAnswer, Request, RequestError, Span};
 use crate::job::Language;
 use crate::result::{Claim, Evidence, Origin, Polarity};
-use crate::scheduler::Arrival;
+use crate::scheduler::Tokens;
 use crate::selection::vector::UnitVector;
 
 /// Least nearness of a claim to its evidence, on the scale of the aspects' seeds (0 unrelated, 1 same topic).
@@ -52,7 +52,7 @@ pub async fn write(
     tasks: &[Task],
     words: bool,
     thresholds: &Thresholds,
-    arrival: Arrival,
+    ticket: Ticket,
     cost: &mut Cost,
 ) -> Vec<Claim> {
     let mut claims: Vec<Claim> = tasks.iter().map(Task::extractive).collect();
@@ -60,7 +60,12 @@ pub async fn write(
         return claims;
     }
     let asked: Vec<usize> = (0..tasks.len()).filter(|&index| tasks[index].is_one_sided()).collect();
-    let requests = asked.iter().map(|&index| request(parts, reader, &tasks[index], arrival)).collect();
+    let mut requests: Vec<Request> =
+        asked.iter().map(|&index| request(parts, reader, &tasks[index], ticket)).collect();
+    let ticket = ticket.costing(parts.engine().estimate(tokens_of(&requests)));
+    for request in &mut requests {
+        request.arrival = ticket.arrival;
+    }
     let outcomes = parts.engine().run(requests).await;
     let mut drafts: Vec<(usize, String)> = Vec::new();
     for (&index, outcome) in asked.iter().zip(outcomes) {
@@ -75,17 +80,32 @@ pub async fn write(
             tracing::debug!(aspect = tasks[index].aspect, "claim refused: not grounded");
         }
     }
-    for (index, text) in verified(parts, reader, tasks, drafts, thresholds, arrival, cost).await {
+    for (index, text) in verified(parts, reader, tasks, drafts, thresholds, ticket, cost).await {
         cost.usage.claims_kept += 1;
         claims[index] = Claim { text, origin: Origin::Generated, carried: false };
     }
     claims
 }
 
-fn request(parts: &Reader, reader: &LanguageReader, task: &Task, arrival: Arrival) -> Request {
+fn request(parts: &Reader, reader: &LanguageReader, task: &Task, ticket: Ticket) -> Request {
     let quotes = task.evidence.iter().map(|evidence| evidence.quote.as_str());
     let body = reader.pack.claim_body(&task.aspect, task.polarity, quotes);
-    reader.claim(parts.tokenizer().tokenize(&body, false), arrival)
+    reader.claim(parts.tokenizer().tokenize(&body, false), ticket)
+}
+
+/// What the requests will put through the model; free spans end at about half their bound.
+fn tokens_of(requests: &[Request]) -> Tokens {
+    let free = |branch: &Branch| match branch {
+        Branch::Generate { template } => template
+            .iter()
+            .map(|span| if let Span::Free { max_tokens, .. } = span { u64::from(*max_tokens) / 2 } else { 0 })
+            .sum(),
+        Branch::Probe { .. } => 0,
+    };
+    Tokens {
+        prefill: requests.iter().map(|request| request.prefill_tokens() as u64).sum(),
+        generate: requests.iter().flat_map(|request| &request.branches).map(free).sum(),
+    }
 }
 
 /// The sentence of a generation; `None` if it has none that is whole.
@@ -103,11 +123,11 @@ async fn verified(
     tasks: &[Task],
     drafts: Vec<(usize, String)>,
     thresholds: &Thresholds,
-    arrival: Arrival,
+    ticket: Ticket,
     cost: &mut Cost,
 ) -> Vec<(usize, String)> {
     let texts: Vec<&str> = drafts.iter().map(|(_, text)| text.as_str()).collect();
-    let polarity = parts.polarity(reader, &texts, arrival, "check", cost).await;
+    let polarity = parts.polarity(reader, &texts, ticket, "check", cost).await;
     // If the check itself fails, nothing was checked, and nothing stands.
     let Ok(vectors) = parts.embed(reader, &texts).await else { return Vec::new() };
     cost.usage.embedded_texts += texts.len() as u32;

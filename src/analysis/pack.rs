@@ -1,7 +1,8 @@
 //! What is asked in one language: prompts, labels, aspects with their seeds, clause rules, calibration sentences.
 //!
 //! All of it comes from `config/`, built into the program; a folder given as `prompts_dir` replaces the files it
-//! holds. The digest of all of it is part of every fact's key: change a word and the reviews are read again.
+//! holds. The digest of what reading depends on is part of every fact's key: change a seed, and the reviews are read
+//! again; change a claim's example, and only the texts are written anew.
 
 use std::path::{Path, PathBuf};
 
@@ -173,8 +174,10 @@ pub struct LanguagePack {
     pub claim: ClaimPrompt,
     /// Composed texts.
     pub overall: OverallWords,
-    /// Digest of all of the above.
+    /// Digest of all of the above: the version of the prompts.
     pub digest: String,
+    /// Digest of what facts depend on: a new claim prompt or title asks for no new reading.
+    pub reading_digest: String,
 }
 
 /// The built-in files of a language, in the order of [`FILES`].
@@ -238,7 +241,9 @@ impl LanguagePack {
             claim: prompts.claim,
             overall: prompts.overall,
             digest,
+            reading_digest: String::new(),
         };
+        let pack = Self { reading_digest: pack.digest_of_reading(), ..pack };
         pack.check(&names)?;
         Ok(pack)
     }
@@ -271,6 +276,23 @@ impl LanguagePack {
             return Err(content(&names[3], message));
         }
         Ok(())
+    }
+
+    /// Digest of everything that [`crate::analysis::reader`] uses to make facts.
+    fn digest_of_reading(&self) -> String {
+        let polarity = &self.polarity;
+        let mut parts = vec![
+            format!("{:?}", self.language),
+            format!("{:?}", self.clauses),
+            format!("{:?}", (&polarity.shot, &polarity.body, &polarity.question)),
+            format!("{:?}", (&polarity.positive, &polarity.negative)),
+        ];
+        parts.extend(
+            self.aspects.iter().map(|aspect| format!("{:?}", (&aspect.name, &aspect.words, &aspect.seeds))),
+        );
+        parts.extend(self.shots.iter().map(|shot| format!("{:?}", (&shot.text, &shot.label))));
+        parts.extend(self.calibration.iter().map(|sentence| format!("{sentence:?}")));
+        text_digest(&parts.join("\u{0}"))
     }
 
     /// Names of the aspects in order.
@@ -418,7 +440,23 @@ mod tests {
         std::fs::write(folder.path().join("aspects.en.toml"), changed).unwrap();
         let pack = LanguagePack::load(Language::En, Some(folder.path())).unwrap();
         assert!(pack.aspects[0].seeds.iter().any(|seed| seed == "size of the portions"));
-        assert_ne!(pack.digest, LanguagePack::load(Language::En, None).unwrap().digest);
+        let built_in = LanguagePack::load(Language::En, None).unwrap();
+        assert_ne!(pack.digest, built_in.digest);
+        assert_ne!(pack.reading_digest, built_in.reading_digest);
+    }
+
+    #[test]
+    fn a_new_title_or_claim_prompt_asks_for_no_new_reading() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = |index: usize, from: &str, to: &str| built_in(Language::En)[index].replace(from, to);
+        std::fs::write(folder.path().join("prompts.en.toml"), file(0, "In one sentence", "In a word"))
+            .unwrap();
+        std::fs::write(folder.path().join("aspects.en.toml"), file(1, "title = \"Food", "title = \"Dishes"))
+            .unwrap();
+        let pack = LanguagePack::load(Language::En, Some(folder.path())).unwrap();
+        let built_in = LanguagePack::load(Language::En, None).unwrap();
+        assert_ne!(pack.digest, built_in.digest);
+        assert_eq!(pack.reading_digest, built_in.reading_digest);
     }
 
     #[test]

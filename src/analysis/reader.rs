@@ -20,14 +20,14 @@ use super::pack::LanguagePack;
 use crate::engine::{Answer, BranchAnswer, Engine, Request, RequestError, RequestTiming, Tokenizer};
 use crate::job::Language;
 use crate::result::Usage;
-use crate::scheduler::{Arrival, Tokens};
+use crate::scheduler::{Arrival, Lane, Seconds, Tokens};
 use crate::selection::vector::UnitVector;
 use crate::store::{ClauseFacts, ReviewFacts};
 use crate::text::clauses;
 
 /// Reviews that are embedded and probed together: enough to fill many batches, few enough that the first label of
 /// a large job does not wait for all its embeddings.
-const GROUP: usize = 48;
+const GROUP: usize = 24;
 
 /// How reviews are read.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -131,6 +131,29 @@ pub struct Reading {
     pub cost: Cost,
 }
 
+/// A job's place among others, given to each of its requests.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Ticket {
+    /// When the job arrived and what it will cost.
+    pub arrival: Arrival,
+    /// Time on the engine's clock after which answers are of no use.
+    pub deadline: Option<Duration>,
+}
+
+impl Ticket {
+    /// For work that begins now and stands in nobody's way.
+    pub fn now(engine: &Engine, lane: Lane) -> Self {
+        let arrival = Arrival { at: Seconds::from(engine.now()), cost: Seconds::ZERO, lane };
+        Self { arrival, deadline: None }
+    }
+
+    /// The same place with the cost of a stage of the job, as far as it is not cached.
+    #[must_use]
+    pub fn costing(self, seconds: f64) -> Self {
+        Self { arrival: Arrival { cost: Seconds::new(seconds), ..self.arrival }, ..self }
+    }
+}
+
 /// Which language model answers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ModelIdentity {
@@ -230,15 +253,15 @@ impl Reader {
 
     /// The probes that reading the text takes, where the label comes from the clauses: all of them are probed then,
     /// whatever they are near to.
-    pub fn probes(&self, reader: &LanguageReader, text: &str, arrival: Arrival) -> Vec<Request> {
+    pub fn probes(&self, reader: &LanguageReader, text: &str, ticket: Ticket) -> Vec<Request> {
         let clauses = clauses::split(text, &reader.pack.clauses);
         let plan = Plan::new(self, reader, text, clauses.into_iter().map(|range| (range, None)).collect());
-        plan.requests(self, reader, arrival).map(|(_, request)| request).collect()
+        plan.requests(self, reader, ticket).map(|(_, request)| request).collect()
     }
 
     /// Reads the texts. A text that fails, fails alone; dropping the future cancels.
-    pub async fn read(&self, reader: &LanguageReader, texts: &[&str], arrival: Arrival) -> Reading {
-        let groups = texts.chunks(GROUP).map(|group| self.read_group(reader, group, arrival));
+    pub async fn read(&self, reader: &LanguageReader, texts: &[&str], ticket: Ticket) -> Reading {
+        let groups = texts.chunks(GROUP).map(|group| self.read_group(reader, group, ticket));
         let mut reading = Reading { facts: Vec::with_capacity(texts.len()), cost: Cost::default() };
         for group in futures_util::future::join_all(groups).await {
             reading.facts.extend(group.facts);
@@ -247,7 +270,7 @@ impl Reader {
         reading
     }
 
-    async fn read_group(&self, reader: &LanguageReader, texts: &[&str], arrival: Arrival) -> Reading {
+    async fn read_group(&self, reader: &LanguageReader, texts: &[&str], ticket: Ticket) -> Reading {
         let mut cost = Cost::default();
         let cuts: Vec<_> = texts.iter().map(|text| clauses::split(text, &reader.pack.clauses)).collect();
         let clause_texts: Vec<&str> = texts
@@ -272,7 +295,7 @@ impl Reader {
         let mut targets: Vec<(usize, Target)> = Vec::new();
         let mut requests = Vec::new();
         for (index, plan) in plans.iter().enumerate() {
-            for (target, request) in plan.requests(self, reader, arrival) {
+            for (target, request) in plan.requests(self, reader, ticket) {
                 targets.push((index, target));
                 requests.push(request);
             }
@@ -307,13 +330,13 @@ impl Reader {
         &self,
         reader: &LanguageReader,
         texts: &[&str],
-        arrival: Arrival,
+        ticket: Ticket,
         purpose: &'static str,
         cost: &mut Cost,
     ) -> Vec<Result<f32, RequestError>> {
         let requests = texts.iter().map(|text| {
             let body = self.tokenizer.tokenize(&reader.pack.polarity_body(text), false);
-            reader.probe(body, arrival)
+            reader.probe(body, ticket)
         });
         let outcomes = self.engine.run(requests.collect()).await;
         outcomes

@@ -4,7 +4,7 @@ use super::gather::{Gathered, newest};
 use super::{Analyst, Asked, carry, code};
 use crate::analysis::aspects::{self, AspectDraft};
 use crate::analysis::claims::{self, Task};
-use crate::analysis::reader::{Cost, LanguageReader};
+use crate::analysis::reader::{Cost, LanguageReader, Ticket};
 use crate::analysis::strengths::{self, Context, Found};
 use crate::analysis::{ReadReview, sentiment};
 use crate::job::{Analysis, Job};
@@ -12,7 +12,6 @@ use crate::result::{
     AnalysisResult, AspectFinding, Claim, Evidence, Outcome, Polarity, Sentiment, Strength, Strengths,
     Summary,
 };
-use crate::scheduler::Arrival;
 use crate::store::{AspectRate, FactStore};
 
 /// A text to carry over or to write.
@@ -34,7 +33,7 @@ impl<S: FactStore> Analyst<S> {
         asked: Asked,
         gathered: &Gathered,
         last: Option<&AnalysisResult>,
-        arrival: Arrival,
+        ticket: Ticket,
         cost: &mut Cost,
         result: &mut AnalysisResult,
     ) {
@@ -65,7 +64,7 @@ impl<S: FactStore> Analyst<S> {
         let texts = carry::Texts::new(job);
         let mut wanted: Vec<Wanted> = drafts.iter().map(|draft| wanted_aspect(draft, last, &texts)).collect();
         wanted.extend(found.drafts.iter().map(|draft| wanted_strength(draft, last, &texts)));
-        let mut written = self.write(reader, wanted, asked.words, arrival, cost).await.into_iter();
+        let mut written = self.write(reader, wanted, asked.words, ticket, cost).await.into_iter();
         let summary = summary(reader, sentiment.as_ref(), &drafts, &mut written);
         let strengths = strengths_of(found, &mut written);
         for &analysis in &job.analyses {
@@ -120,13 +119,13 @@ impl<S: FactStore> Analyst<S> {
         reader: &LanguageReader,
         wanted: Vec<Wanted>,
         words: bool,
-        arrival: Arrival,
+        ticket: Ticket,
         cost: &mut Cost,
     ) -> Vec<(Claim, Vec<Evidence>)> {
         let tasks: Vec<Task> =
             wanted.iter().filter(|want| want.carried.is_none()).map(|want| want.task.clone()).collect();
         let parts = self.reader.as_ref();
-        let fresh = claims::write(parts, reader, &tasks, words, &self.settings.review, arrival, cost).await;
+        let fresh = claims::write(parts, reader, &tasks, words, &self.settings.review, ticket, cost).await;
         let mut fresh = fresh.into_iter();
         wanted
             .into_iter()

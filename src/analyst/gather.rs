@@ -1,20 +1,14 @@
-//! Facts for a job: known ones from the store, the others read; under `scope = selected` only the selected reviews.
+//! The reviews in scope and their facts; under `scope = selected` only the selected reviews are read.
 
-use std::collections::HashMap;
-
-use super::{Analyst, Asked};
-use crate::analysis::reader::{Cost, LanguageReader};
+use super::{Analyst, Asked, facts};
+use crate::analysis::reader::{Cost, LanguageReader, Ticket};
 use crate::digest::text_digest;
 use crate::engine::RequestError;
 use crate::job::{Job, Review, Scope};
-use crate::scheduler::Arrival;
 use crate::selection::representative::Representative;
 use crate::selection::select::{self, Candidate};
 use crate::selection::vector::UnitVector;
 use crate::store::{FactKey, FactStore, ReviewFacts};
-
-/// Reviews read before what was read is kept: what an interruption costs at most, and enough to fill the engine.
-const PORTION: usize = 480;
 
 /// The reviews in scope and what is known of them.
 pub(super) struct Gathered {
@@ -35,7 +29,7 @@ impl<S: FactStore> Analyst<S> {
         job: &Job,
         reader: &LanguageReader,
         asked: Asked,
-        arrival: Arrival,
+        ticket: Ticket,
         cost: &mut Cost,
     ) -> Gathered {
         cost.usage.reviews += job.reviews.len() as u32;
@@ -50,7 +44,7 @@ impl<S: FactStore> Analyst<S> {
             },
         };
         let texts: Vec<&str> = in_scope.iter().map(|&index| job.reviews[index].text.as_str()).collect();
-        let facts = self.facts(reader, &texts, arrival, cost).await;
+        let facts = facts::of(&self.reader, reader, self.store.as_ref(), &texts, ticket, cost).await;
         let mut gathered = Gathered { read: vec![], failed: 0, failure: None, tokens: 0 };
         let mut counted = vec![None; job.reviews.len()];
         for (index, facts) in in_scope.into_iter().zip(facts) {
@@ -73,60 +67,6 @@ impl<S: FactStore> Analyst<S> {
         });
         gathered.tokens = tokens.sum();
         gathered
-    }
-
-    /// Facts of the texts in order. Equal texts are read once; what was read is kept portion by portion, so
-    /// that an interruption costs little twice.
-    async fn facts(
-        &self,
-        reader: &LanguageReader,
-        texts: &[&str],
-        arrival: Arrival,
-        cost: &mut Cost,
-    ) -> Vec<Result<ReviewFacts, RequestError>> {
-        let keys: Vec<FactKey> = texts
-            .iter()
-            .map(|text| FactKey { reader: reader.reader.clone(), text: text_digest(text) })
-            .collect();
-        let mut known: HashMap<&str, Result<ReviewFacts, RequestError>> = HashMap::new();
-        match self.store.get_many(&keys).await {
-            Ok(found) => {
-                for (key, facts) in keys.iter().zip(found) {
-                    if let Some(facts) = facts {
-                        known.insert(&key.text, Ok(facts));
-                    }
-                }
-            }
-            Err(error) => tracing::warn!(%error, "facts not looked up; reading again"),
-        }
-        cost.usage.reviews_cached +=
-            keys.iter().filter(|key| known.contains_key(key.text.as_str())).count() as u32;
-        let mut missing: Vec<(&FactKey, &str)> = Vec::new();
-        for (key, text) in keys.iter().zip(texts) {
-            if !known.contains_key(key.text.as_str())
-                && missing.iter().all(|(other, _)| other.text != key.text)
-            {
-                missing.push((key, text));
-            }
-        }
-        for portion in missing.chunks(PORTION) {
-            let unknown: Vec<&str> = portion.iter().map(|(_, text)| *text).collect();
-            let reading = self.reader.read(reader, &unknown, arrival).await;
-            cost.add(reading.cost);
-            let mut fresh = Vec::new();
-            for ((key, _), facts) in portion.iter().zip(reading.facts) {
-                if let Ok(facts) = &facts {
-                    cost.usage.reviews_read += 1;
-                    fresh.push(((*key).clone(), facts.clone()));
-                }
-                known.insert(&key.text, facts);
-            }
-            self.keep(fresh, "facts").await;
-        }
-        // Every key was found or read, so the fallback is never taken.
-        keys.iter()
-            .map(|key| known.get(key.text.as_str()).cloned().unwrap_or(Err(RequestError::Stopped)))
-            .collect()
     }
 
     /// The nearest to the restaurant's representative vector, made diverse. Labels are not known yet, so there is
@@ -192,17 +132,8 @@ impl<S: FactStore> Analyst<S> {
             fresh.push((keys[index].clone(), facts));
             vectors[index] = vector;
         }
-        self.keep(fresh, "vectors").await;
+        facts::keep(self.store.as_ref(), fresh, "vectors").await;
         Ok(vectors)
-    }
-
-    /// Keeps what was computed; a store that fails only costs computing it again.
-    async fn keep(&self, fresh: Vec<(FactKey, ReviewFacts)>, what: &'static str) {
-        if !fresh.is_empty()
-            && let Err(error) = self.store.put_many(fresh).await
-        {
-            tracing::warn!(%error, what, "not kept for the next time");
-        }
     }
 }
 

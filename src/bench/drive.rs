@@ -90,7 +90,7 @@ pub fn run<B: Backend>(
             pinned.push(core.register_prefix(head.tokens.clone())?);
         }
     }
-    let mut submit = |core: &mut Core<B>, requests: &[Request]| {
+    let submit = |core: &mut Core<B>, requests: &[Request]| {
         let asked = requests.iter().map(|asked| {
             let (reply, answer) = oneshot::channel();
             core.submit(variant.request(asked, &workload.heads, &pinned, &workload.ends), reply);

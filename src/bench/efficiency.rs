@@ -5,7 +5,6 @@
 //! else. What the engine adds (admission, batches, logits, answers, and the analyses beside it on the same cores) is
 //! the difference. Time is the engine thread's, in steps: neither embedding nor waiting for work counts.
 
-use std::path::Path;
 use std::time::Instant;
 
 use anyhow::{Context, ensure};
@@ -20,6 +19,7 @@ use crate::config::Settings;
 use crate::embedded::{self, RunOptions};
 use crate::engine::EngineStats;
 use crate::engine::llama::{ContextSettings, LlamaContextBackend, Model};
+use crate::input::JobReader;
 use crate::runtime::{self, Loaded};
 use crate::stats::RunStats;
 use crate::telemetry::goodput::Sla;
@@ -84,17 +84,18 @@ struct Worked {
     log: Log,
 }
 
-/// Works the first `limit` restaurants of `file` in each of `rounds` rounds. Must run within a tokio runtime.
+/// Works the first `limit` restaurants of what `open` opens, in each of `rounds` rounds. Must run within a tokio
+/// runtime.
 pub async fn measure(
     settings: &Settings,
-    file: &Path,
+    open: impl Fn() -> anyhow::Result<JobReader>,
     limit: Option<u64>,
     rounds: usize,
 ) -> anyhow::Result<EfficiencyFigures> {
     let loaded = runtime::load(settings).await?;
     let mut measured = Vec::new();
     for round in 0..rounds {
-        let worked = work(&loaded, settings, file, limit).await?;
+        let worked = work(&loaded, settings, open()?, limit).await?;
         let (model, context) = (loaded.language_model().clone(), loaded.config().context);
         let Worked { run, stats, log } = worked;
         let (log, bare_seconds) = tokio::task::spawn_blocking(move || {
@@ -120,7 +121,7 @@ pub async fn measure(
 async fn work(
     loaded: &Loaded,
     settings: &Settings,
-    file: &Path,
+    input: JobReader,
     limit: Option<u64>,
 ) -> anyhow::Result<Worked> {
     let (done, is_done) = oneshot::channel();
@@ -137,16 +138,15 @@ async fn work(
         concurrent: settings.analysis.concurrent_restaurants,
         sla: Sla { ttft: settings.goodput.ttft },
     };
-    let (input, stop) = (workload::open(file, settings)?, CancellationToken::new());
+    let (analyst, stop) = (workload::analyst(reader, settings), CancellationToken::new());
     // The run drops the last handle, so the engine's thread ends, and its contexts are gone before the bare loop's
     // are made.
-    let run =
-        embedded::run(workload::analyst(reader, settings), input, options, None, stop, |_| Ok(())).await?;
+    let run = embedded::run(analyst, input, options, None, stop, |_| Ok(())).await?;
     let (stats, log) = is_done.await.context("the engine thread ended without a word")?;
     let counted = stats.core.prefill_tokens + stats.core.decode_tokens;
     ensure!(
         run.refused == 0,
-        "{} lines of the file cannot be used; figures over the rest mislead",
+        "{} lines of the input cannot be used; figures over the rest mislead",
         run.refused
     );
     ensure!(

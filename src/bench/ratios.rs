@@ -3,8 +3,6 @@
 //! Speed drifts on a shared machine, so a variant's ratio is its time over the mean of the two runs of ours beside
 //! it. A time counts only if the answers are what was asked for: labels that agree with ours, texts that are there.
 
-use std::path::Path;
-
 use anyhow::Context;
 use serde::Serialize;
 use tokio::sync::oneshot;
@@ -18,6 +16,7 @@ use crate::config::Settings;
 use crate::engine::core::Core;
 use crate::engine::llama::{ContextSettings, LlamaConfig, LlamaContextBackend, Model};
 use crate::engine::{Clock, Monotonic, Tokenizer};
+use crate::input::JobReader;
 use crate::runtime;
 
 /// Least share of labels that must agree with ours, and of texts (of those that ours has) that must be whole.
@@ -69,10 +68,10 @@ pub struct VariantFigures {
     pub sound: bool,
 }
 
-/// Takes the workload from `file` and works it in every variant, `rounds` times. Must run within a tokio runtime.
+/// Takes the workload from `input` and works it in every variant, `rounds` times. Must run within a tokio runtime.
 pub async fn measure(
     settings: &Settings,
-    file: &Path,
+    input: JobReader,
     extent: Extent,
     rounds: usize,
 ) -> anyhow::Result<RatioFigures> {
@@ -87,7 +86,7 @@ pub async fn measure(
         .await?;
     let model = reader.model().name.clone();
     let analyst = workload::analyst(reader, settings);
-    let taken = workload::take(file, settings, &analyst, extent).await?;
+    let taken = workload::take(input, &analyst, extent).await?;
     // The last handle: contexts of the reader's engine must be gone before others are made.
     drop(analyst);
     is_done.await.context("the engine thread ended without a word")?;

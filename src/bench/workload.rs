@@ -3,19 +3,18 @@
 //! Whole restaurants are analysed first, to find what there is to claim. Then the first reviews of each are kept, and
 //! as large a share of its claims: labels and claims stand in the measurement as they stand in real work.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, ensure};
 
 use super::drive::{Place, Workload};
 use super::variant::{Ends, Head};
-use crate::analysis::reader::{LanguageReader, Reader};
+use crate::analysis::reader::{LanguageReader, Reader, Ticket};
 use crate::analyst::Analyst;
 use crate::config::Settings;
 use crate::engine::{Request, TokenSet, Tokenizer};
-use crate::input::{Columns, InputOptions, JobReader, JobTemplate};
-use crate::job::{Job, JobOptions};
+use crate::input::JobReader;
+use crate::job::Job;
 use crate::result::{AnalysisResult, Polarity};
 use crate::scheduler::{Arrival, Lane, Seconds};
 use crate::store::memory::MemoryFacts;
@@ -37,49 +36,28 @@ pub struct Taken {
     pub reviews: usize,
 }
 
-/// The file's jobs as `analyze` reads them.
-pub fn open(file: &Path, settings: &Settings) -> anyhow::Result<JobReader> {
-    let options = InputOptions {
-        format: None,
-        columns: Columns::default(),
-        limits: settings.limits.clone(),
-        job: JobTemplate {
-            analyses: settings.analysis.analyses.clone(),
-            language: settings.analysis.language,
-            options: JobOptions::default(),
-        },
-    };
-    JobReader::open(file, options).with_context(|| file.display().to_string())
-}
-
 /// An analyst that knows nothing yet.
 pub fn analyst(reader: Reader, settings: &Settings) -> Arc<Analyst<MemoryFacts>> {
     let store = Arc::new(MemoryFacts::new(settings.store.memory_limit));
     Arc::new(Analyst::new(Arc::new(reader), store, settings.analysis.clone(), "bench".into()))
 }
 
-/// Takes the workload from the first restaurants of `file`, all in the language of the first one.
-pub async fn take(
-    file: &Path,
-    settings: &Settings,
-    analyst: &Analyst<MemoryFacts>,
-    extent: Extent,
-) -> anyhow::Result<Taken> {
+/// Takes the workload from the first restaurants of `input`, all in the language of the first one.
+pub async fn take(input: JobReader, analyst: &Analyst<MemoryFacts>, extent: Extent) -> anyhow::Result<Taken> {
     let parts = analyst.reader();
-    let mut spoken = settings.analysis.language;
+    let mut spoken = None;
     let mut taken = None;
-    for (index, job) in open(file, settings)?.take(extent.restaurants).enumerate() {
+    for (index, job) in input.take(extent.restaurants).enumerate() {
         let job = job?;
         let worked = analyst.work(&job).await;
         let language = *spoken.get_or_insert(worked.result.language);
         let reader = parts.language(language).await?;
-        let arrival = Arrival { at: Seconds::new(index as f64), cost: Seconds::ZERO, lane: Lane::Live };
-        let place = place(parts, reader, &job, &worked.result, extent.reviews, arrival);
+        let place = place(parts, reader, &job, &worked.result, extent.reviews, ticket(index));
         let taken = taken.get_or_insert_with(|| Taken { workload: empty(parts, reader), reviews: 0 });
         taken.reviews += job.reviews.len().min(extent.reviews);
         taken.workload.places.push(place);
     }
-    let taken = taken.context("the file holds no restaurant")?;
+    let taken = taken.context("the input holds no restaurant")?;
     let asked =
         |requests: fn(&Place) -> &Vec<Request>| taken.workload.places.iter().any(|p| !requests(p).is_empty());
     ensure!(asked(|place| &place.labels), "there is nothing to read in these reviews");
@@ -87,13 +65,18 @@ pub async fn take(
     Ok(taken)
 }
 
+/// Restaurants come one after the other, as jobs do.
+fn ticket(place: usize) -> Ticket {
+    let arrival = Arrival { at: Seconds::new(place as f64), cost: Seconds::ZERO, lane: Lane::Live };
+    Ticket { arrival, deadline: None }
+}
+
 /// A workload without places: the heads, and where sampled text ends.
 fn empty(parts: &Reader, reader: &LanguageReader) -> Workload {
     let tokenizer = parts.tokenizer();
-    let arrival = Arrival { at: Seconds::ZERO, cost: Seconds::ZERO, lane: Lane::Live };
     let named = [
-        (reader.probe(Vec::new(), arrival).prefix, reader.pack.polarity_prefix()),
-        (reader.claim(Vec::new(), arrival).prefix, reader.pack.claim_prefix()),
+        (reader.probe(Vec::new(), ticket(0)).prefix, reader.pack.polarity_prefix()),
+        (reader.claim(Vec::new(), ticket(0)).prefix, reader.pack.claim_prefix()),
     ];
     let heads = named
         .into_iter()
@@ -113,22 +96,17 @@ fn place(
     job: &Job,
     result: &AnalysisResult,
     reviews: usize,
-    arrival: Arrival,
+    ticket: Ticket,
 ) -> Place {
     let kept = &job.reviews[..job.reviews.len().min(reviews)];
-    let labels = kept.iter().flat_map(|review| parts.probes(reader, &review.text, arrival)).collect();
-    let mut claims = claims(parts, reader, result, arrival);
+    let labels = kept.iter().flat_map(|review| parts.probes(reader, &review.text, ticket)).collect();
+    let mut claims = claims(parts, reader, result, ticket);
     claims.truncate((claims.len() * kept.len()).div_ceil(job.reviews.len().max(1)));
     Place { labels, claims }
 }
 
 /// The claims that the result's findings were asked to have.
-fn claims(
-    parts: &Reader,
-    reader: &LanguageReader,
-    result: &AnalysisResult,
-    arrival: Arrival,
-) -> Vec<Request> {
+fn claims(parts: &Reader, reader: &LanguageReader, result: &AnalysisResult, ticket: Ticket) -> Vec<Request> {
     let summary = result.summary.iter().flat_map(|summary| &summary.aspects);
     let findings = summary.map(|finding| (&finding.aspect, finding.polarity, &finding.evidence));
     let strengths = result.strengths.iter().flat_map(|strengths| &strengths.items);
@@ -139,7 +117,7 @@ fn claims(
         .map(|(aspect, polarity, evidence)| {
             let quotes = evidence.iter().map(|evidence| evidence.quote.as_str());
             let body = reader.pack.claim_body(aspect, polarity, quotes);
-            reader.claim(parts.tokenizer().tokenize(&body, false), arrival)
+            reader.claim(parts.tokenizer().tokenize(&body, false), ticket)
         })
         .collect()
 }

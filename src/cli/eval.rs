@@ -22,6 +22,8 @@ pub enum EvalCommand {
     Labels(EvalInput),
     /// Labels against stars, and the order of restaurants by them (JSONL as for analyze).
     Restaurants(EvalInput),
+    /// Results against the reviews they were made from: quotes verbatim, claims of their finding's polarity.
+    Results(ResultsInput),
     /// Precision and recall of aspects and their polarity (labels by review id and byte offsets).
     Aspects(AspectsInput),
 }
@@ -44,9 +46,23 @@ pub struct EvalInput {
     /// Language of the texts: en, ko, or auto.
     #[arg(long, value_name = "auto|en|ko")]
     pub lang: Option<String>,
+    /// Facts kept by an earlier run (only for `restaurants`): what is known is not read again.
+    #[arg(long, value_name = "FILE")]
+    pub cache: Option<String>,
     /// How to print the figures.
     #[arg(long, value_enum, default_value_t = Print::Table)]
     pub format: Print,
+}
+
+/// What the check of results takes.
+#[derive(Debug, Clone, Args)]
+pub struct ResultsInput {
+    /// Results and figures.
+    #[command(flatten)]
+    pub input: EvalInput,
+    /// The reviews that the results were made from (JSONL as for analyze).
+    #[arg(long, value_name = "FILE")]
+    pub reviews: PathBuf,
 }
 
 /// What the measurement of aspects takes.
@@ -69,16 +85,18 @@ impl EvalCommand {
         match self {
             Self::Labels(input) | Self::Restaurants(input) => input,
             Self::Aspects(aspects) => &aspects.input,
+            Self::Results(results) => &results.input,
         }
     }
 }
 
 impl EvalInput {
-    /// The settings that flags give. A measurement neither reads nor fills a cache.
+    /// The settings that flags give.
     pub fn overrides(&self) -> Overrides {
         Overrides::default()
             .set("models.language", "--model", self.model.as_ref())
             .set("models.embedding", "--embedding", self.embedding.as_ref())
             .set("analysis.language", "--lang", self.lang.as_ref())
+            .set("store.cache", "--cache", self.cache.as_ref())
     }
 }

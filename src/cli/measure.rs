@@ -8,11 +8,13 @@ use serde::Serialize;
 
 use super::analyze::Print;
 use super::eval::{EvalArgs, EvalCommand};
-use crate::config::Settings;
+use crate::config::{Cache, Settings};
 use crate::eval;
 use crate::input::{InputOptions, JobReader, JobTemplate};
 use crate::job::{Job, JobOptions, Language};
 use crate::runtime;
+use crate::store::memory::MemoryFacts;
+use crate::store::sqlite::SqliteStore;
 
 /// Runs the measurement and prints to `to`.
 pub async fn run(args: &EvalArgs, settings: &Settings, to: &mut impl Write) -> anyhow::Result<()> {
@@ -31,7 +33,21 @@ pub async fn run(args: &EvalArgs, settings: &Settings, to: &mut impl Write) -> a
         }
         EvalCommand::Restaurants(_) => {
             let jobs = jobs(&input.file, settings)?.take(limit(input.limit));
-            print(input.format, &eval::restaurants(reader, jobs, language, &review).await?, to)
+            let figures = match &settings.store.cache {
+                Cache::At(path) => {
+                    let store = SqliteStore::open(path).await?;
+                    eval::restaurants(reader, &store, jobs, language, &review).await?
+                }
+                Cache::Auto | Cache::None => {
+                    let store = MemoryFacts::new(settings.store.memory_limit);
+                    eval::restaurants(reader, &store, jobs, language, &review).await?
+                }
+            };
+            print(input.format, &figures, to)
+        }
+        EvalCommand::Results(results) => {
+            let jobs = jobs(&results.reviews, settings)?;
+            print(input.format, &eval::results::evaluate(reader, &input.file, jobs, &review).await?, to)
         }
         EvalCommand::Aspects(aspects) => {
             let labels = eval::aspects::load(&input.file, aspects.split.as_deref())?;
@@ -68,6 +84,11 @@ fn limit(limit: Option<u64>) -> usize {
 
 /// The jobs of a file; a bad line ends the measurement, since figures over part of a file mislead.
 fn jobs(file: &Path, settings: &Settings) -> anyhow::Result<impl Iterator<Item = anyhow::Result<Job>>> {
+    Ok(open(file, settings)?.map(|job| job.map_err(anyhow::Error::from)))
+}
+
+/// The file, to be read under these settings.
+pub(super) fn open(file: &Path, settings: &Settings) -> anyhow::Result<JobReader> {
     let options = InputOptions {
         format: None,
         columns: crate::input::Columns::default(),
@@ -78,8 +99,7 @@ fn jobs(file: &Path, settings: &Settings) -> anyhow::Result<impl Iterator<Item =
             options: JobOptions::default(),
         },
     };
-    let reader = JobReader::open(file, options).with_context(|| file.display().to_string())?;
-    Ok(reader.map(|job| job.map_err(anyhow::Error::from)))
+    JobReader::open(file, options).with_context(|| file.display().to_string())
 }
 
 /// As JSON, or a line per figure.
@@ -93,8 +113,16 @@ fn print(format: Print, figures: &impl Serialize, to: &mut impl Write) -> anyhow
         match value.as_f64() {
             Some(number) if value.is_f64() => writeln!(to, "{name:<24} {number:.4}")?,
             Some(number) => writeln!(to, "{name:<24} {number}")?,
-            None => {}
+            None => print_counts(name, value, to)?,
         }
+    }
+    Ok(())
+}
+
+/// A line per count of a table such as outcomes; tables of other things are shown elsewhere.
+fn print_counts(name: &str, value: &serde_json::Value, to: &mut impl Write) -> anyhow::Result<()> {
+    for (key, count) in value.as_object().into_iter().flatten().filter(|(_, count)| count.is_u64()) {
+        writeln!(to, "{:<24} {count}", format!("{name}.{key}"))?;
     }
     Ok(())
 }

@@ -16,16 +16,17 @@ use crate::config::Settings;
 /// Runs the measurement and prints to `to`; it has failed if a variant's answers are not what was asked for.
 pub async fn run(args: &BenchArgs, settings: &Settings, to: &mut impl Write) -> anyhow::Result<Exit> {
     let input = args.what.input();
+    let open = || super::measure::open(&input.file, settings);
     match &args.what {
         BenchCommand::Engine(bench) => {
             let rounds = bench.rounds.get();
-            let figures = efficiency::measure(settings, &input.file, bench.limit, rounds).await?;
+            let figures = efficiency::measure(settings, open, bench.limit, rounds).await?;
             print(input.format, &figures, efficiency_table, to)?;
             Ok(Exit::Ok)
         }
         BenchCommand::Ratios(bench) => {
             let extent = Extent { restaurants: bench.limit.get(), reviews: bench.reviews.get() };
-            let figures = ratios::measure(settings, &input.file, extent, bench.rounds.get()).await?;
+            let figures = ratios::measure(settings, open()?, extent, bench.rounds.get()).await?;
             print(input.format, &figures, ratio_table, to)?;
             Ok(if figures.variants.iter().all(|variant| variant.sound) { Exit::Ok } else { Exit::Failed })
         }

@@ -118,7 +118,7 @@ pub async fn evaluate(
         bail!("none of the labelled reviews is in the file given with --reviews");
     }
     let texts: Vec<&str> = wanted.iter().map(|review| review.text.as_str()).collect();
-    let reading = reader.read(ready, &texts, super::arrival(reader)).await;
+    let reading = reader.read(ready, &texts, super::ticket(reader)).await;
     let names = ready.pack.aspect_names();
     let mut found = Vec::with_capacity(wanted.len());
     for (review, facts) in wanted.iter().zip(reading.facts) {

@@ -121,6 +121,8 @@ fn shell(id: &str, name: Option<&str>, language: Language) -> AnalysisResult {
             generated_tokens: 30,
             baseline_tokens: 2100,
             embedded_texts: 25,
+            claims_written: 6,
+            claims_kept: 4,
         },
         timings: Timings { queue_ms: 1.5, ttft_ms: Some(80.25), total_ms: 950.0 },
     }

@@ -8,13 +8,13 @@ use serde::{Deserialize, Serialize};
 use super::super::calibration::Calibration;
 use super::super::near::{AspectSpace, WordList};
 use super::super::pack::LanguagePack;
-use super::leaning;
+use super::{Ticket, leaning};
 use crate::digest::text_digest;
 use crate::engine::{
     Branch, Engine, Labels, PrefixId, Request, RequestError, Span, Token, TokenSet, Tokenizer,
 };
 use crate::result::Polarity;
-use crate::scheduler::{Arrival, Lane, Seconds};
+use crate::scheduler::Lane;
 use crate::selection::vector::UnitVector;
 
 /// Why a language cannot be read with these models.
@@ -85,6 +85,13 @@ struct Prompt {
     question: Vec<Token>,
 }
 
+impl Prompt {
+    fn request(&self, body: Vec<Token>, branch: Branch, ticket: Ticket) -> Request {
+        let Ticket { arrival, deadline } = ticket;
+        Request { arrival, prefix: Some(self.prefix), body, branches: vec![branch], deadline }
+    }
+}
+
 /// What is found at start and kept for the next start.
 #[derive(Serialize, Deserialize)]
 struct Prepared {
@@ -126,7 +133,8 @@ impl LanguageReader {
         let line_end = TokenSet::of(tokenizer.vocabulary(), |token| {
             tokenizer.is_control(token) || tokenizer.piece(token).contains(&b'\n')
         });
-        let reader = text_digest(&format!("facts-2\n{model_digest}\n{}\n{}", embedder.digest, pack.digest));
+        let reader =
+            text_digest(&format!("facts-2\n{model_digest}\n{}\n{}", embedder.digest, pack.reading_digest));
         let mut this = Self {
             space: AspectSpace::new(vec![], vec![]),
             calibration: Calibration::NONE,
@@ -157,7 +165,7 @@ impl LanguageReader {
     async fn measure(&self, engine: &Engine, tokenizer: &dyn Tokenizer) -> Result<Prepared, ReaderError> {
         let language = self.pack.language.code();
         let failed = |cause| ReaderError::Engine { language, cause };
-        let now = Arrival { at: Seconds::from(engine.now()), cost: Seconds::ZERO, lane: Lane::Hi };
+        let now = Ticket::now(engine, Lane::Hi);
         let bodies = self.pack.calibration.iter().map(|(sentence, _)| {
             self.probe(tokenizer.tokenize(&self.pack.polarity_body(sentence), false), now)
         });
@@ -200,20 +208,19 @@ impl LanguageReader {
     }
 
     /// A polarity probe of a text, given as the tokens of [`LanguagePack::polarity_body`].
-    pub fn probe(&self, body: Vec<Token>, arrival: Arrival) -> Request {
+    pub fn probe(&self, body: Vec<Token>, ticket: Ticket) -> Request {
         let branch =
             Branch::Probe { question: self.polarity.question.clone(), labels: Arc::clone(&self.labels) };
-        Request { arrival, prefix: Some(self.polarity.prefix), body, branches: vec![branch], deadline: None }
+        self.polarity.request(body, branch, ticket)
     }
 
     /// A claim, given as the tokens of [`LanguagePack::claim_body`]: one line, bounded.
-    pub fn claim(&self, body: Vec<Token>, arrival: Arrival) -> Request {
+    pub fn claim(&self, body: Vec<Token>, ticket: Ticket) -> Request {
         let template = vec![
             Span::Forced(self.claim.question.clone()),
             Span::Free { max_tokens: self.pack.claim.max_tokens, stop: Arc::clone(&self.line_end) },
         ];
-        let branches = vec![Branch::Generate { template }];
-        Request { arrival, prefix: Some(self.claim.prefix), body, branches, deadline: None }
+        self.claim.request(body, Branch::Generate { template }, ticket)
     }
 }
 

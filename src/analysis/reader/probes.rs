@@ -3,9 +3,8 @@
 use std::ops::Range;
 
 use super::super::calibration::{logit, sigmoid};
-use super::{LabelSource, LanguageReader, Reader, nothing_to_read};
+use super::{LabelSource, LanguageReader, Reader, Ticket, nothing_to_read};
 use crate::engine::{Request, RequestError, Token};
-use crate::scheduler::Arrival;
 use crate::selection::vector::UnitVector;
 use crate::store::{ClauseFacts, ReviewFacts};
 
@@ -77,7 +76,7 @@ impl Plan {
         &'p self,
         parts: &'p Reader,
         reader: &'p LanguageReader,
-        arrival: Arrival,
+        ticket: Ticket,
     ) -> impl Iterator<Item = (Target, Request)> + 'p {
         let label = parts.settings.label;
         let review = match self.clauses.len() {
@@ -85,11 +84,11 @@ impl Plan {
             1 => Some(Target::Both),
             _ => (label != LabelSource::Clauses).then_some(Target::Review),
         };
-        let review = review.map(|target| (target, reader.probe(self.body.clone(), arrival)));
+        let review = review.map(|target| (target, reader.probe(self.body.clone(), ticket)));
         let limit = parts.settings.max_review_tokens;
         let clauses = self.clauses.iter().enumerate().filter(|(_, clause)| !clause.body.is_empty()).map(
             move |(index, clause)| {
-                (Target::Clause(index), reader.probe(shorten(clause.body.clone(), limit), arrival))
+                (Target::Clause(index), reader.probe(shorten(clause.body.clone(), limit), ticket))
             },
         );
         review.into_iter().chain(clauses)

@@ -74,6 +74,15 @@ pub fn gpu_available() -> bool {
     library().is_ok_and(LlamaBackend::supports_gpu_offload)
 }
 
+/// What goes on a GPU; ignored where there is none.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Gpu {
+    /// Layers to put there; more than the model has means all of it.
+    pub layers: u32,
+    /// Which GPU.
+    pub main: u32,
+}
+
 /// A loaded model: weights and vocabulary, shared by threads.
 #[derive(Debug, Clone)]
 pub struct Model {
@@ -82,16 +91,19 @@ pub struct Model {
 }
 
 impl Model {
-    /// Loads the weights. `gpu_layers` is ignored where there is no GPU.
-    pub fn load(path: &Path, gpu_layers: u32) -> Result<Self, LlamaError> {
+    /// Loads the weights.
+    pub fn load(path: &Path, gpu: Gpu) -> Result<Self, LlamaError> {
         let refuse = |reason: String| LlamaError::Model { path: path.to_owned(), reason };
         // The binding panics on a missing file in debug builds, so it never sees one.
         if !path.is_file() {
             return Err(refuse("no such file".into()));
         }
         let library = library()?;
-        let layers = if library.supports_gpu_offload() { gpu_layers } else { 0 };
-        let params = LlamaModelParams::default().with_n_gpu_layers(layers);
+        let mut params = LlamaModelParams::default().with_n_gpu_layers(0);
+        if gpu.layers > 0 && library.supports_gpu_offload() {
+            let main = i32::try_from(gpu.main).map_err(|_| refuse("no such GPU".into()))?;
+            params = params.with_n_gpu_layers(gpu.layers).with_main_gpu(main);
+        }
         let inner = LlamaModel::load_from_file(library, path, &params).map_err(|e| refuse(e.to_string()))?;
         let vocab = inner.vocab();
         let control =

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
-use super::{ContextSettings, EmbeddingSettings, LlamaContextBackend, LlamaEmbedder, LlamaError, Model};
+use super::{ContextSettings, EmbeddingSettings, Gpu, LlamaContextBackend, LlamaEmbedder, LlamaError, Model};
 use crate::engine::backend::Embedder;
 use crate::engine::clock::Monotonic;
 use crate::engine::handle::{Engine, EngineConfig, Server};
@@ -17,8 +17,8 @@ pub struct LlamaConfig {
     pub language_model: PathBuf,
     /// The embedding models' files; requests name them by index.
     pub embedding_models: Vec<PathBuf>,
-    /// Layers of the language model on the GPU, where there is one.
-    pub gpu_layers: u32,
+    /// What goes on the GPU, where there is one.
+    pub gpu: Gpu,
     /// The language context.
     pub context: ContextSettings,
     /// The embedding contexts.
@@ -59,15 +59,14 @@ pub async fn start(config: LlamaConfig) -> Result<Started, LlamaError> {
 /// Loads the models.
 pub async fn load(config: &LlamaConfig) -> Result<Models, LlamaError> {
     let paths = (config.language_model.clone(), config.embedding_models.clone());
-    let gpu_layers = config.gpu_layers;
+    let gpu = config.gpu;
     let loading = tokio::task::spawn_blocking(move || {
-        let language = Model::load(&paths.0, gpu_layers)?;
+        let language = Model::load(&paths.0, gpu)?;
         if !language.is_causal() {
             let reason = "an embedding model, which can neither read labels nor write".into();
             return Err(LlamaError::Model { path: paths.0, reason });
         }
-        let embeddings =
-            paths.1.iter().map(|path| Model::load(path, gpu_layers)).collect::<Result<Vec<_>, _>>()?;
+        let embeddings = paths.1.iter().map(|path| Model::load(path, gpu)).collect::<Result<Vec<_>, _>>()?;
         Ok(Models { language, embeddings })
     });
     loading.await.map_err(|error| LlamaError::Init(error.to_string()))?
