@@ -109,7 +109,7 @@ struct Bench {
 }
 
 /// The runs of one variant, each with its time as a multiple of ours.
-struct Runs {
+struct Series {
     variant: Variant,
     runs: Vec<Run>,
     ratios: Vec<f64>,
@@ -118,8 +118,8 @@ struct Runs {
 impl Bench {
     /// Ours, a variant, ours, the next variant, …, ours.
     fn compare(&self, rounds: usize) -> anyhow::Result<Vec<VariantFigures>> {
-        let mut ours = Runs { variant: OURS, runs: vec![self.run(&OURS)?], ratios: vec![1.0] };
-        let mut others = OTHERS.map(|variant| Runs { variant, runs: Vec::new(), ratios: Vec::new() });
+        let mut ours = Series { variant: OURS, runs: vec![self.run(&OURS)?], ratios: vec![1.0] };
+        let mut others = OTHERS.map(|variant| Series { variant, runs: Vec::new(), ratios: Vec::new() });
         for other in std::iter::repeat_n((), rounds).flat_map(|()| 0..OTHERS.len()) {
             let other = &mut others[other];
             let run = self.run(&other.variant)?;
@@ -175,7 +175,7 @@ impl Bench {
         variant.setup(ours, self.workload.reach())
     }
 
-    fn figures(&self, runs: &Runs, reference: &Run) -> Option<VariantFigures> {
+    fn figures(&self, runs: &Series, reference: &Run) -> Option<VariantFigures> {
         let first = runs.runs.first()?;
         let seconds: Vec<f64> = runs.runs.iter().map(|run| run.wall.as_secs_f64()).collect();
         let whole = |run: &Run| run.claims.iter().flatten().filter(|text| self.is_whole(text)).count();

@@ -12,7 +12,7 @@ use super::variant::{Ends, Head};
 use crate::analysis::reader::{LanguageReader, Reader, Ticket};
 use crate::analyst::Analyst;
 use crate::config::Settings;
-use crate::engine::{Request, TokenSet, Tokenizer};
+use crate::engine::{Request, TokenSet};
 use crate::input::JobReader;
 use crate::job::Job;
 use crate::result::{AnalysisResult, Polarity};
