@@ -46,7 +46,7 @@ fn run(cli: Cli) -> anyhow::Result<Exit> {
         }
         #[cfg(feature = "llama")]
         Command::Bench(args) => {
-            return runtime()?.block_on(speed::run(&args, &config.settings, &mut io::stdout().lock()));
+            runtime()?.block_on(speed::run(&args, &config.settings, &mut io::stdout().lock()))?;
         }
     }
     Ok(Exit::Ok)

@@ -2,8 +2,9 @@
 //!
 //! Speed drifts on a shared machine, so a variant's ratio is its time over the mean of the two runs of ours beside
 //! it. A time counts only if the answers are what was asked for: labels that agree with ours, texts that are there.
+//! Such answers are called sound; the others' times are given, and marked.
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use serde::Serialize;
 use tokio::sync::oneshot;
 
@@ -119,19 +120,31 @@ impl Bench {
     /// Ours, a variant, ours, the next variant, …, ours.
     fn compare(&self, rounds: usize) -> anyhow::Result<Vec<VariantFigures>> {
         let mut ours = Series { variant: OURS, runs: vec![self.run(&OURS)?], ratios: vec![1.0] };
-        let mut others = OTHERS.map(|variant| Series { variant, runs: Vec::new(), ratios: Vec::new() });
-        for other in std::iter::repeat_n((), rounds).flat_map(|()| 0..OTHERS.len()) {
-            let other = &mut others[other];
-            let run = self.run(&other.variant)?;
-            let after = self.run(&OURS)?;
-            // `ours` begins with one run.
-            let before = ours.runs.last().map_or(after.wall, |run| run.wall);
-            let beside = (before + after.wall).as_secs_f64() / 2.0;
-            other.ratios.push(run.wall.as_secs_f64() / beside);
-            other.runs.push(run);
-            ours.runs.push(after);
-        }
         let reference = ours.runs[0].clone();
+        let (labels, whole) = (reference.labels.iter().flatten().count(), self.whole(&reference));
+        ensure!(
+            labels == reference.labels.len(),
+            "only {labels} of {} labels were read",
+            reference.labels.len()
+        );
+        ensure!(
+            whole > 0,
+            "none of {} claims is a sentence: nothing to compare with",
+            reference.claims.len()
+        );
+        let mut others = OTHERS.map(|variant| Series { variant, runs: Vec::new(), ratios: Vec::new() });
+        for _ in 0..rounds {
+            for other in &mut others {
+                let run = self.run(&other.variant)?;
+                let after = self.run(&OURS)?;
+                // `ours` begins with one run.
+                let before = ours.runs.last().map_or(after.wall, |run| run.wall);
+                let beside = (before + after.wall).as_secs_f64() / 2.0;
+                other.ratios.push(run.wall.as_secs_f64() / beside);
+                other.runs.push(run);
+                ours.runs.push(after);
+            }
+        }
         std::iter::once(&ours)
             .chain(&others)
             .map(|runs| self.figures(runs, &reference).context("no round was measured"))
@@ -178,9 +191,8 @@ impl Bench {
     fn figures(&self, runs: &Series, reference: &Run) -> Option<VariantFigures> {
         let first = runs.runs.first()?;
         let seconds: Vec<f64> = runs.runs.iter().map(|run| run.wall.as_secs_f64()).collect();
-        let whole = |run: &Run| run.claims.iter().flatten().filter(|text| self.is_whole(text)).count();
         let label_agreement = agreement(&reference.labels, &first.labels);
-        let (whole_claims, expected) = (whole(first), whole(reference));
+        let (whole_claims, expected) = (self.whole(first), self.whole(reference));
         Some(VariantFigures {
             name: runs.variant.name,
             wall_seconds: median(&seconds)?,
@@ -200,7 +212,10 @@ impl Bench {
         })
     }
 
-    fn is_whole(&self, (tokens, complete): &Text) -> bool {
-        check::sentence(&self.model.detokenize(tokens), *complete).is_some()
+    /// Texts that hold a whole sentence.
+    fn whole(&self, run: &Run) -> usize {
+        let is_whole =
+            |(tokens, complete): &&Text| check::sentence(&self.model.detokenize(tokens), *complete).is_some();
+        run.claims.iter().flatten().filter(is_whole).count()
     }
 }

@@ -46,16 +46,22 @@ pub struct Variant {
 /// Everything on.
 pub const OURS: Variant = Variant { name: "ours", without: &[] };
 
-/// What ours is compared with: one idea off at a time, then all that make a request.
-pub const OTHERS: [Variant; 7] = [
+/// What ours is compared with: one idea off at a time, then those that make a request, without and with forcing.
+pub const OTHERS: [Variant; 8] = [
     Variant { name: "batching off", without: &[Idea::Batching] },
     Variant { name: "sharing off", without: &[Idea::Sharing] },
     Variant { name: "probes off", without: &[Idea::Probes] },
     Variant { name: "forcing off", without: &[Idea::Forcing] },
     Variant { name: "split cache", without: &[Idea::UnifiedCache] },
     Variant { name: "flash attention off", without: &[Idea::FlashAttention] },
+    PROMPTED,
     BASELINE,
 ];
+
+/// One request at a time, whole prompts with the fixed words at their end, everything else sampled: what a client of
+/// any completion server would do.
+pub const PROMPTED: Variant =
+    Variant { name: "one at a time", without: &[Idea::Batching, Idea::Sharing, Idea::Probes] };
 
 /// One request at a time, whole prompts, everything sampled.
 pub const BASELINE: Variant =
@@ -161,8 +167,8 @@ pub fn label_of(asked: &Request, answer: &BranchAnswer) -> Option<usize> {
     }
 }
 
-/// The text that an answer gives and whether it is whole. A text that was to sample the fixed words before it, and
-/// did not, is none: nothing in it could be found.
+/// The text that an answer gives and whether it is whole. Where the fixed words before it were to be sampled, it is
+/// what stands behind them; if they were not said there is none, since nothing in the answer could be found.
 pub fn text_of<'a>(
     asked: &Request,
     answer: &'a BranchAnswer,
@@ -175,7 +181,8 @@ pub fn text_of<'a>(
     let span = spans.first()?;
     match template.first()? {
         Span::Forced(words) if !variant.has(Idea::Forcing) => {
-            Some((span.tokens.strip_prefix(words.as_slice())?, span.complete))
+            let at = span.tokens.windows(words.len()).position(|part| part == words.as_slice())?;
+            Some((&span.tokens[at + words.len()..], span.complete))
         }
         _ => Some((&span.tokens, span.complete)),
     }

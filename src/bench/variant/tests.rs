@@ -73,7 +73,7 @@ fn a_label_is_the_likelier_one_or_the_one_that_was_said() {
 fn a_text_that_was_to_bring_its_lead_in_and_did_not_is_none() {
     let forced = sample::claim(0, "text", &sample::workload().ends);
     let variant = without(&[Idea::Forcing]);
-    let answer = text(tokens(&format!("{LEAD_IN} warm")));
+    let answer = text(tokens(&format!("\n- and more{LEAD_IN} warm")));
     assert_eq!(text_of(&forced, &answer, &variant), Some((tokens(" warm").as_slice(), true)));
     assert_eq!(text_of(&forced, &text(tokens("warm")), &variant), None);
     assert_eq!(text_of(&forced, &text(tokens("warm")), &OURS), Some((tokens("warm").as_slice(), true)));
@@ -94,10 +94,10 @@ fn a_context_has_the_sequences_and_cells_that_its_variant_needs(
 }
 
 #[test]
-fn the_others_switch_off_one_idea_each_and_the_baseline_all_that_make_a_request() {
-    let (baseline, single) = OTHERS.split_last().unwrap();
+fn the_others_switch_off_one_idea_each_and_the_baselines_those_that_make_a_request() {
+    let [single @ .., PROMPTED, BASELINE] = &OTHERS[..] else { panic!("the baselines come last") };
     assert!(single.iter().all(|variant| variant.without.len() == 1));
-    assert_eq!(baseline, &BASELINE);
+    assert!(PROMPTED.has(Idea::Forcing));
     assert!([Idea::Batching, Idea::Sharing, Idea::Probes, Idea::Forcing].iter().all(|i| !BASELINE.has(*i)));
 }
 
