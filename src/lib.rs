@@ -3,6 +3,7 @@
 
 pub mod analysis;
 pub mod analyst;
+pub mod bench;
 pub mod cli;
 pub mod config;
 pub mod digest;

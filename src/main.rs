@@ -5,6 +5,8 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use maitred::cli::{Cli, Command, Exit, Overrides, logging, model, show};
+#[cfg(feature = "llama")]
+use maitred::cli::{measure, run as analyse, speed};
 use maitred::model::model_store;
 
 fn main() -> ExitCode {
@@ -26,6 +28,8 @@ fn run(cli: Cli) -> anyhow::Result<Exit> {
         Command::Analyze(args) => args.overrides(),
         #[cfg(feature = "llama")]
         Command::Eval(args) => args.what.input().overrides(),
+        #[cfg(feature = "llama")]
+        Command::Bench(args) => args.what.input().overrides(),
     };
     let config = cli.common.load(&flags)?;
     logging::init(&config.settings.log);
@@ -34,11 +38,15 @@ fn run(cli: Cli) -> anyhow::Result<Exit> {
         Command::Model(command) => model::run(command, &model_store(config.settings.models.dir.as_deref())?)?,
         #[cfg(feature = "llama")]
         Command::Analyze(args) => {
-            return block_on(maitred::cli::run::run(&args, &config.settings, cli.common.quiet));
+            return block_on(analyse::run(&args, &config.settings, cli.common.quiet));
         }
         #[cfg(feature = "llama")]
         Command::Eval(args) => {
-            block_on(maitred::cli::measure::run(&args, &config.settings, &mut io::stdout().lock()))?;
+            block_on(measure::run(&args, &config.settings, &mut io::stdout().lock()))?;
+        }
+        #[cfg(feature = "llama")]
+        Command::Bench(args) => {
+            block_on(speed::run(&args, &config.settings, &mut io::stdout().lock()))?;
         }
     }
     Ok(Exit::Ok)

@@ -8,8 +8,11 @@ use std::sync::Arc;
 use crate::analysis::pack::{LanguagePack, PackError};
 use crate::analysis::reader::{EmbedderInfo, ModelIdentity, ReadSettings, Reader};
 use crate::config::Settings;
-use crate::engine::EngineConfig;
-use crate::engine::llama::{self, ContextSettings, EmbeddingSettings, LlamaConfig, LlamaError};
+use crate::engine::handle::Server;
+use crate::engine::llama::{
+    self, ContextSettings, EmbeddingSettings, LlamaConfig, LlamaContextBackend, LlamaError, Model, Models,
+};
+use crate::engine::{Embedder, EngineConfig};
 use crate::job::Language;
 use crate::model::{ModelError, ModelKind, ModelStore, ResolvedModel, model_store};
 use crate::scheduler::{DeviceClass, Policy};
@@ -40,10 +43,30 @@ pub fn read_settings(settings: &Settings) -> ReadSettings {
 
 /// Finds and loads the models, and starts the engine. Must run within a tokio runtime.
 pub async fn start(settings: &Settings, read: ReadSettings) -> Result<Reader, StartError> {
+    let loaded = load(settings).await?;
+    loaded
+        .reader(read, |server, backend, embedders| {
+            server.serve(backend, embedders);
+        })
+        .await
+}
+
+/// Models found, verified and loaded, and what belongs to them: all that engines need to start.
+pub struct Loaded {
+    config: LlamaConfig,
+    models: Models,
+    identity: ModelIdentity,
+    languages: Vec<(LanguagePack, EmbedderInfo)>,
+    cache: PathBuf,
+}
+
+/// Finds and loads the models. Must run within a tokio runtime.
+pub async fn load(settings: &Settings) -> Result<Loaded, StartError> {
     let store = model_store(settings.models.dir.as_deref())?;
     let language_model = store.resolve_as(&settings.models.language, ModelKind::Language)?;
     let embedders = embedders(settings, &store)?;
-    let started = llama::start(llama_config(settings, &language_model, &embedders)).await?;
+    let config = llama_config(settings, &language_model, &embedders);
+    let models = llama::load(&config).await?;
     let mut languages = Vec::new();
     for (index, (spoken, model)) in embedders.iter().enumerate() {
         for &language in spoken {
@@ -53,14 +76,37 @@ pub async fn start(settings: &Settings, read: ReadSettings) -> Result<Reader, St
                 name: model.name.clone(),
                 digest: model.sha256.to_string(),
                 text_prefix: model.text_prefix().to_owned(),
-                tokenizer: Arc::new(started.embeddings[index].clone()),
+                tokenizer: Arc::new(models.embeddings[index].clone()),
             };
             languages.push((pack, info));
         }
     }
-    let model = ModelIdentity { name: language_model.name, digest: language_model.sha256.to_string() };
-    let cache = Some(prepared_dir(store.dir()));
-    Ok(Reader::new(started.engine, Arc::new(started.language), model, languages, cache, read))
+    let identity = ModelIdentity { name: language_model.name, digest: language_model.sha256.to_string() };
+    Ok(Loaded { config, models, identity, languages, cache: prepared_dir(store.dir()) })
+}
+
+impl Loaded {
+    /// How engines on these models are run.
+    pub fn config(&self) -> &LlamaConfig {
+        &self.config
+    }
+
+    /// The language model.
+    pub fn language_model(&self) -> &Model {
+        &self.models.language
+    }
+
+    /// Starts an engine whose thread runs `serve`, and a reader on it. Must run within a tokio runtime.
+    pub async fn reader(
+        &self,
+        read: ReadSettings,
+        serve: impl FnOnce(Server, LlamaContextBackend<'_>, Vec<Box<dyn Embedder + '_>>) + Send + 'static,
+    ) -> Result<Reader, StartError> {
+        let started = llama::start_with(self.models.clone(), &self.config, serve).await?;
+        let tokenizer = Arc::new(started.language);
+        let (identity, cache) = (self.identity.clone(), Some(self.cache.clone()));
+        Ok(Reader::new(started.engine, tokenizer, identity, self.languages.clone(), cache, read))
+    }
 }
 
 /// Where calibrations are kept: beside the models they belong to.

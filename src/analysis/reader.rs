@@ -18,7 +18,7 @@ use tokio::sync::OnceCell;
 pub use self::language::{EmbedderInfo, LanguageReader, ReaderError};
 use self::probes::{Plan, Target};
 use super::pack::LanguagePack;
-use crate::engine::{Answer, BranchAnswer, Engine, RequestError, RequestTiming, Tokenizer};
+use crate::engine::{Answer, BranchAnswer, Engine, Request, RequestError, RequestTiming, Tokenizer};
 use crate::job::Language;
 use crate::result::Usage;
 use crate::scheduler::{Arrival, Lane, Seconds, Tokens};
@@ -253,6 +253,14 @@ impl Reader {
             })
             .sum();
         Tokens { prefill: prefill as u64, generate: 0 }
+    }
+
+    /// The probes that reading the text takes, where the label comes from the clauses: all of them are probed then,
+    /// whatever they are near to.
+    pub fn probes(&self, reader: &LanguageReader, text: &str, ticket: Ticket) -> Vec<Request> {
+        let clauses = clauses::split(text, &reader.pack.clauses);
+        let plan = Plan::new(self, reader, text, clauses.into_iter().map(|range| (range, None)).collect());
+        plan.requests(self, reader, ticket).map(|(_, request)| request).collect()
     }
 
     /// Reads the texts. A text that fails, fails alone; dropping the future cancels.

@@ -84,6 +84,11 @@ fn limit(limit: Option<u64>) -> usize {
 
 /// The jobs of a file; a bad line ends the measurement, since figures over part of a file mislead.
 fn jobs(file: &Path, settings: &Settings) -> anyhow::Result<impl Iterator<Item = anyhow::Result<Job>>> {
+    Ok(open(file, settings)?.map(|job| job.map_err(anyhow::Error::from)))
+}
+
+/// The file, to be read under these settings.
+pub(super) fn open(file: &Path, settings: &Settings) -> anyhow::Result<JobReader> {
     let options = InputOptions {
         format: None,
         columns: crate::input::Columns::default(),
@@ -94,8 +99,7 @@ fn jobs(file: &Path, settings: &Settings) -> anyhow::Result<impl Iterator<Item =
             options: JobOptions::default(),
         },
     };
-    let reader = JobReader::open(file, options).with_context(|| file.display().to_string())?;
-    Ok(reader.map(|job| job.map_err(anyhow::Error::from)))
+    JobReader::open(file, options).with_context(|| file.display().to_string())
 }
 
 /// As JSON, or a line per figure.

@@ -13,6 +13,8 @@ pub mod progress;
 #[cfg(feature = "llama")]
 pub mod run;
 pub mod show;
+#[cfg(feature = "llama")]
+pub mod speed;
 pub mod spent;
 pub mod table;
 pub mod text;
@@ -68,6 +70,9 @@ pub enum Command {
     /// Measure the models against labels.
     #[cfg(feature = "llama")]
     Eval(eval::EvalArgs),
+    /// Measure speed.
+    #[cfg(feature = "llama")]
+    Bench(bench::BenchArgs),
 }
 
 /// How the program ends.

@@ -229,8 +229,12 @@ impl Engine {
 }
 
 impl Server {
-    /// Serves until every handle is gone and all work is done.
-    pub fn serve<B: Backend>(mut self, backend: B, mut embedders: Vec<Box<dyn Embedder + '_>>) {
+    /// Serves until every handle is gone and all work is done; says what was done in all.
+    pub fn serve<B: Backend>(
+        mut self,
+        backend: B,
+        mut embedders: Vec<Box<dyn Embedder + '_>>,
+    ) -> EngineStats {
         let mut core = Core::new(backend, Arc::clone(&self.clock), self.policy, self.prefixes);
         let mut embeds: VecDeque<EmbedJob> = VecDeque::new();
         let mut open = true;
@@ -256,6 +260,7 @@ impl Server {
             self.step(&mut core);
         }
         core.abort(&RequestError::Stopped);
+        *lock(&self.shared.stats)
     }
 
     fn step<B: Backend>(&self, core: &mut Core<B>) {

@@ -24,7 +24,7 @@ use llama_cpp_2::{LogOptions, send_logs_to_tracing};
 
 pub use context::{ContextSettings, LlamaContextBackend};
 pub use embedding::{EmbeddingSettings, LlamaEmbedder};
-pub use start::{LlamaConfig, Started, start};
+pub use start::{LlamaConfig, Models, Started, load, start, start_with};
 
 use super::backend::{Token, Tokenizer};
 

@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 use super::{ContextSettings, EmbeddingSettings, Gpu, LlamaContextBackend, LlamaEmbedder, LlamaError, Model};
 use crate::engine::backend::Embedder;
 use crate::engine::clock::Monotonic;
-use crate::engine::handle::{Engine, EngineConfig};
+use crate::engine::handle::{Engine, EngineConfig, Server};
 
 /// What to load and how to run it.
 #[derive(Debug, Clone)]
@@ -38,8 +38,26 @@ pub struct Started {
     pub embeddings: Vec<Model>,
 }
 
-/// Loads the models, starts the engine thread and waits until its contexts stand.
+/// Loaded models; any number of engines can be started on them, one after the other or side by side.
+#[derive(Clone)]
+pub struct Models {
+    /// The language model.
+    pub language: Model,
+    /// The embedding models, in the order asked for.
+    pub embeddings: Vec<Model>,
+}
+
+/// Loads the models and starts an engine on them.
 pub async fn start(config: LlamaConfig) -> Result<Started, LlamaError> {
+    let models = load(&config).await?;
+    start_with(models, &config, |server, backend, embedders| {
+        server.serve(backend, embedders);
+    })
+    .await
+}
+
+/// Loads the models.
+pub async fn load(config: &LlamaConfig) -> Result<Models, LlamaError> {
     let paths = (config.language_model.clone(), config.embedding_models.clone());
     let gpu = config.gpu;
     let loading = tokio::task::spawn_blocking(move || {
@@ -49,22 +67,32 @@ pub async fn start(config: LlamaConfig) -> Result<Started, LlamaError> {
             return Err(LlamaError::Model { path: paths.0, reason });
         }
         let embeddings = paths.1.iter().map(|path| Model::load(path, gpu)).collect::<Result<Vec<_>, _>>()?;
-        Ok::<_, LlamaError>((language, embeddings))
+        Ok(Models { language, embeddings })
     });
-    let (language, embeddings) = loading.await.map_err(|error| LlamaError::Init(error.to_string()))??;
+    loading.await.map_err(|error| LlamaError::Init(error.to_string()))?
+}
+
+/// Starts the engine thread and waits until its contexts stand. The thread then runs `serve`, which hands backend
+/// and embedders to [`Server::serve`]; a benchmark wraps them first.
+pub async fn start_with(
+    models: Models,
+    config: &LlamaConfig,
+    serve: impl FnOnce(Server, LlamaContextBackend<'_>, Vec<Box<dyn Embedder + '_>>) + Send + 'static,
+) -> Result<Started, LlamaError> {
     let (ready, is_ready) = oneshot::channel();
     let (context, embedding) = (config.context, config.embedding);
-    let (model, embedders) = (language.clone(), embeddings.clone());
+    let Models { language, embeddings } = models.clone();
     let (engine, failure) = Engine::start(config.engine, Arc::new(Monotonic::default()), move |server| {
         // Contexts borrow the models, so both live on this thread's stack.
-        let backend = LlamaContextBackend::new(&model, &context)?;
-        let contexts = embedders
+        let backend = LlamaContextBackend::new(&models.language, &context)?;
+        let contexts = models
+            .embeddings
             .iter()
             .map(|model| LlamaEmbedder::new(model, embedding).map(|e| Box::new(e) as Box<dyn Embedder + '_>))
             .collect::<Result<Vec<_>, _>>()?;
         // The caller may have gone; then the channel closes and serving ends by itself.
         let _ = ready.send(());
-        server.serve(backend, contexts);
+        serve(server, backend, contexts);
         Ok::<(), LlamaError>(())
     })
     .map_err(|error| LlamaError::Init(format!("no engine thread: {error}")))?;
