@@ -255,7 +255,7 @@ impl Reader {
         Tokens { prefill: prefill as u64, generate: 0 }
     }
 
-    /// The probes that reading the text takes, where the label comes from the clauses: all of them are probed then,
+    /// The probes that reading the text takes, where the label comes from the clauses (not so in Korean): all of them are probed then,
     /// whatever they are near to.
     pub fn probes(&self, reader: &LanguageReader, text: &str, ticket: Ticket) -> Vec<Request> {
         let clauses = clauses::split(text, &reader.pack.clauses);
