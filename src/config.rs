@@ -4,17 +4,23 @@
 //! [`Settings`] is what the validated values mean. After [`Config::load`] nobody checks a setting again.
 //! Every key, its default and its meaning stand in `config/defaults.toml` beside this file, and only there.
 
+mod fleet;
 mod layers;
 mod reader;
+mod secret;
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+pub use self::fleet::{
+    CrashPoint, HealthSettings, LaneWeights, NatsSettings, PostgresSettings, RedisSettings, SimSettings, WorkerSettings,
+};
 pub use self::layers::Entry;
 use self::layers::Layers;
 use self::reader::Reader;
+pub use self::secret::{Secret, SecretError, SecretUrl};
 use crate::analysis::Thresholds;
 use crate::analysis::reader::LabelSource;
 use crate::job::{Analysis, Language, Limits, Scope};
@@ -47,6 +53,18 @@ pub struct Settings {
     pub store: StoreSettings,
     /// What counts as good service.
     pub goodput: GoodputSettings,
+    /// Where jobs come from and results go to.
+    pub nats: NatsSettings,
+    /// The fleet's facts and vectors.
+    pub redis: RedisSettings,
+    /// The fleet's metrics.
+    pub postgres: PostgresSettings,
+    /// How a worker takes and holds jobs.
+    pub worker: WorkerSettings,
+    /// Where a worker tells how it is.
+    pub health: HealthSettings,
+    /// The engine without a model.
+    pub sim: SimSettings,
     /// Logs.
     pub log: LogSettings,
 }
@@ -62,9 +80,20 @@ pub struct ModelSettings {
     pub embedding: Option<String>,
 }
 
+/// What runs the requests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EngineKind {
+    /// llama.cpp.
+    Llama,
+    /// Modelled times, no model.
+    Sim,
+}
+
 /// `[engine]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EngineSettings {
+    /// What runs the requests.
+    pub backend: EngineKind,
     /// Sequences decoded together.
     pub sequences: u32,
     /// Tokens the KV cache holds over all sequences.
@@ -288,8 +317,17 @@ impl Settings {
                 memory_limit: read.bytes("store.memory_limit"),
             },
             goodput: GoodputSettings { ttft: read.duration("goodput.ttft") },
+            nats: NatsSettings::read(&mut read),
+            redis: RedisSettings::read(&mut read),
+            postgres: PostgresSettings::read(&mut read),
+            worker: WorkerSettings::read(&mut read),
+            health: HealthSettings::read(&mut read),
+            sim: SimSettings::read(&mut read),
             log: LogSettings::read(&mut read),
         };
+        if settings.sim.crash_at.is_some() && settings.engine.backend == EngineKind::Llama {
+            read.problem("sim.crash_at", "use it with engine.backend = \"sim\" only".to_owned());
+        }
         read.finish(settings)
     }
 }
@@ -297,6 +335,7 @@ impl Settings {
 impl EngineSettings {
     fn read(read: &mut Reader<'_>) -> Self {
         let engine = Self {
+            backend: read.word("engine.backend", &[("llama", EngineKind::Llama), ("sim", EngineKind::Sim)]),
             // llama.cpp has 256 sequence ids; some are taken by pinned prefixes.
             sequences: read.number("engine.sequences", 1..=240),
             context_cells: read.number("engine.context_cells", 256..=16_777_216),

@@ -147,6 +147,19 @@ pub struct JobOptions {
     pub words: Option<bool>,
 }
 
+/// Reviews that are too many for one message: an object in the object store holds them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReviewsRef {
+    /// Name of the object.
+    pub object: String,
+    /// SHA-256 of its bytes, as lower-case hex.
+    pub sha256: String,
+    /// Its length.
+    pub bytes: u64,
+    /// How many reviews it holds.
+    pub reviews: usize,
+}
+
 /// One restaurant's work.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Job {
@@ -164,8 +177,12 @@ pub struct Job {
     pub epoch: u64,
     /// What is asked, without repeats.
     pub analyses: Vec<Analysis>,
-    /// The reviews, all of them.
+    /// The reviews, all of them; empty while `reviews_ref` stands for them.
+    #[serde(default)]
     pub reviews: Vec<Review>,
+    /// Where the reviews are, if not in the job itself. Resolved at intake, before anything reads the reviews.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reviews_ref: Option<ReviewsRef>,
     /// Language of the reviews; detected when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub language: Option<Language>,
@@ -373,6 +390,7 @@ mod tests {
             epoch: 0,
             analyses: Analysis::ALL.to_vec(),
             reviews: vec![review("a"), review("b")],
+            reviews_ref: None,
             language: None,
             deadline: None,
             options: JobOptions::default(),

@@ -4,6 +4,7 @@
 pub mod analysis;
 pub mod analyst;
 pub mod bench;
+pub mod broker;
 pub mod cli;
 pub mod config;
 pub mod digest;

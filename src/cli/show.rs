@@ -1,4 +1,4 @@
-//! `maitred config …`: every key, the value in force and where it comes from. There are no secrets among them.
+//! `maitred config …`: every key, the value in force and where it comes from; secrets are hidden.
 
 use std::io::{self, Write};
 
@@ -40,8 +40,8 @@ pub fn run(command: &ConfigCommand, config: &Config, to: &mut impl Write) -> io:
 
 /// One key a line, sorted by key.
 fn table(config: &Config) -> String {
-    let rows: Vec<[&str; 3]> = std::iter::once(["KEY", "VALUE", "SOURCE"])
-        .chain(config.entries().map(|(key, entry)| [key, entry.text.as_str(), entry.origin.as_str()]))
+    let rows: Vec<[String; 3]> = std::iter::once(["KEY", "VALUE", "SOURCE"].map(String::from))
+        .chain(config.entries().map(|(key, entry)| [key.to_owned(), entry.shown(), entry.origin.clone()]))
         .collect();
     let width = |column: usize| rows.iter().map(|row| row[column].width()).max().unwrap_or(0);
     let (keys, values) = (width(0), width(1));

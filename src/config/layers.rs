@@ -9,6 +9,7 @@ use std::path::Path;
 
 use config::{FileFormat, Format, Map, Source, Value, ValueKind};
 
+use super::secret::redact;
 use super::{ConfigError, Override, Problem};
 
 /// The program's defaults, and with them the list of keys there are.
@@ -27,9 +28,15 @@ pub struct Entry {
 }
 
 impl Entry {
-    /// The value as JSON of the key's own kind, also where it came as text from the environment or a flag.
+    /// The value as text, as it may be shown: without what a URL holds of secrets.
+    pub fn shown(&self) -> String {
+        if self.text.contains("://") || self.text.contains('@') { redact(&self.text) } else { self.text.clone() }
+    }
+
+    /// The value as JSON of the key's own kind, also where it came as text from the environment or a flag; secrets
+    /// hidden.
     pub fn value(&self) -> serde_json::Value {
-        let text = || self.text.clone().into();
+        let text = || self.shown().into();
         match self.kind {
             Kind::Text => text(),
             Kind::List => self.text.split(',').map(str::trim).collect(),
@@ -192,7 +199,7 @@ fn refuse_unknown(
         .filter(|(key, _)| !known.contains_key(*key))
         .map(|(key, entry)| Problem {
             key: key.clone(),
-            value: entry.text.clone(),
+            value: entry.shown(),
             origin: entry.origin.clone(),
             message: unknown_message(key, known),
         })

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytesize::ByteSize;
 
-use super::layers::{Entry, Layers, switch};
+use super::layers::{Layers, switch};
 use super::{ConfigError, Problem};
 
 /// Reads values by key. A bad value is noted and its default stands in, so that one run names every problem;
@@ -80,8 +80,9 @@ impl<'a> Reader<'a> {
 
     /// Notes that a value does not go with the others.
     pub fn problem(&mut self, key: &'static str, message: String) {
-        let Entry { text, origin, .. } = self.entry(key).clone();
-        self.problems.push(Problem { key: key.to_owned(), value: text, origin, message });
+        let entry = self.entry(key);
+        let (value, origin) = (entry.shown(), entry.origin.clone());
+        self.problems.push(Problem { key: key.to_owned(), value, origin, message });
     }
 
     /// Hands over what was built from the values, unless there was a problem.
@@ -93,7 +94,7 @@ impl<'a> Reader<'a> {
         if self.problems.is_empty() { Ok(built) } else { Err(ConfigError::Problems(self.problems)) }
     }
 
-    fn entry(&self, key: &str) -> &'a Entry {
+    fn entry(&self, key: &str) -> &'a super::Entry {
         // Keys are literals of this module's parent; the debug assertion in `finish` and `the_defaults_are_valid`
         // hold them and defaults.toml together.
         &self.layers.in_force[key]

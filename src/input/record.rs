@@ -19,6 +19,7 @@ pub fn new_job(
         epoch: 0,
         analyses: template.analyses.clone(),
         reviews,
+        reviews_ref: None,
         language: template.language,
         deadline: None,
         options: template.options.clone(),

@@ -40,6 +40,35 @@ pub enum Lane {
     Backfill,
 }
 
+impl Lane {
+    /// Every lane, the most urgent first.
+    pub const ALL: [Self; 3] = [Self::Hi, Self::Live, Self::Backfill];
+
+    /// The name in subjects and on the command line.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Hi => "hi",
+            Self::Live => "live",
+            Self::Backfill => "backfill",
+        }
+    }
+}
+
+impl std::fmt::Display for Lane {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl std::str::FromStr for Lane {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let found = Self::ALL.into_iter().find(|lane| lane.name() == text);
+        found.ok_or_else(|| format!("unknown lane `{text}`: use one of hi, live, backfill"))
+    }
+}
+
 /// The order's settings.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
