@@ -1,6 +1,8 @@
 //! Everything that talks to a NATS server. Nothing outside this folder knows async-nats.
 
+pub mod attempts;
 mod connect;
+pub mod source;
 
 use async_nats::jetstream;
 
