@@ -7,3 +7,4 @@
 pub mod lease;
 pub mod names;
 pub mod nats;
+pub mod wire;
