@@ -17,6 +17,7 @@ mod dispatcher;
 mod failpoint;
 mod health;
 mod intake;
+mod presence;
 mod run;
 mod startup;
 mod undertaker;
@@ -114,7 +115,9 @@ pub async fn run(
                 tracing::warn!(dropped = report.dropped, failed = report.failed, "metrics rows lost");
             }
         }
-        begun.presence.leave(&name).await;
+        if let Err(error) = begun.presence.remove(&name).await {
+            tracing::debug!(%error, "left without signing off");
+        }
         broker.close().await;
     };
     if tokio::time::timeout(FAREWELL, farewell).await.is_err() {

@@ -12,20 +12,23 @@ use crate::analyst::{Analyst, Place};
 use crate::broker::backfill::Backfill;
 use crate::broker::lease::JobHead;
 use crate::broker::names;
-use crate::broker::nats::BrokerError;
+use crate::broker::nats::Broker;
 use crate::broker::nats::attempts::{AttemptLog, Attempts};
-use crate::broker::nats::payload::{Objects, PayloadError};
+use crate::broker::nats::payload::PayloadError;
 use crate::broker::nats::source::Delivered;
 use crate::broker::retry::{self, Verdict};
-use crate::broker::trace::TraceParent;
 use crate::broker::wire::{self, Encoding, Message, Reason, Refusal};
 use crate::config::{Settings, WorkerSettings};
 use crate::job::Job;
 use crate::scheduler::{Arrival, Lane, Seconds};
 use crate::store::home::FactHome;
+use crate::telemetry::trace::TraceContext;
 
 /// Newer workers may be minutes away; asking again sooner only makes deliveries.
 const FOR_NEWER_WORKERS: Duration = Duration::from_mins(5);
+
+/// Deliveries of a job whose reviews are not there yet.
+const TRIES_FOR_AN_OBJECT: u64 = 5;
 
 /// Where a source's jobs come from.
 #[derive(Debug, Clone)]
@@ -51,7 +54,7 @@ pub(super) struct Taken {
     /// Its place in the engine's heap.
     pub place: Place,
     /// Its part of the trace.
-    pub trace: TraceParent,
+    pub trace: TraceContext,
     /// What is known of earlier tries.
     pub attempts: Attempts,
     /// As it was delivered, for a dead letter.
@@ -85,7 +88,7 @@ pub(super) enum NotTaken {
 pub(super) struct Intake {
     pub settings: Arc<Settings>,
     pub analyst: Arc<Analyst<FactHome>>,
-    pub objects: Objects,
+    pub broker: Broker,
     pub attempts: AttemptLog,
     pub undertaker: Undertaker,
 }
@@ -134,7 +137,7 @@ impl Intake {
         let encoding = decoded.encoding;
         let mut job = self.with_reviews(decoded.job, &letter).await?;
         if let Some(backfill) = &letter.origin.backfill {
-            job = backfill.override_job(job);
+            backfill.adapt(&mut job);
         }
         let result_id = names::result_id(&job.job_id, letter.origin.backfill_id());
         let attempts = self.earlier(&result_id, &letter).await;
@@ -149,27 +152,31 @@ impl Intake {
             arrival: Arrival { at: Seconds::from(arrived), cost, lane: letter.origin.lane },
             solo: alone,
         };
-        let trace = letter.traceparent.as_deref().and_then(TraceParent::parse);
-        let trace = trace.map_or_else(TraceParent::root, |parent| parent.child());
+        let trace = TraceContext::following(letter.traceparent.as_deref(), &mut fastrand::Rng::new());
         Ok(Taken { token: names::job_token(&job.job_id), job, head, encoding, place, trace, attempts, letter })
     }
 
     /// The job with the reviews that an object holds for it.
     async fn with_reviews(&self, job: Job, letter: &Letter) -> Result<Job, NotTaken> {
-        let Some(reference) = &job.reviews_ref else { return Ok(job) };
-        let limit = self.settings.limits.bytes_per_job as u64;
-        let job_id = job.job_id.clone();
-        match self.objects.fetch(&reference.object, &reference.sha256, reference.bytes, limit).await {
-            Ok(object) => match wire::attach_reviews(job, &object, &self.settings.limits) {
-                Ok(job) => Ok(job),
-                Err(refusal) => Err(self.refuse(letter, Some(&job_id), refusal).await),
-            },
-            Err(PayloadError::Permanent(refusal)) => Err(self.refuse(letter, Some(&job_id), refusal).await),
-            Err(PayloadError::Transient(error)) => {
-                tracing::warn!(job = job_id, %error, "reviews not fetched; the job comes again");
-                Err(NotTaken::Later(retry::delay(letter.delivered as u32, fastrand::f64())))
-            }
+        if job.reviews_ref.is_none() {
+            return Ok(job);
         }
+        let job_id = job.job_id.clone();
+        let error = match self.broker.with_reviews(job, &self.settings.limits).await {
+            Ok(job) => return Ok(job),
+            Err(PayloadError::Refused(refusal)) => return Err(self.refuse(letter, Some(&job_id), refusal).await),
+            Err(error) => error,
+        };
+        // An object may come after its message; if it does not, waiting longer will not bring it.
+        if matches!(error, PayloadError::Missing(_)) && letter.delivered > TRIES_FOR_AN_OBJECT {
+            let (code, message) = error.reason();
+            let reason = Reason { code: code.to_owned(), message };
+            self.undertaker.bury(letter, Some(&job_id), None, 0, reason).await;
+            return Err(NotTaken::Dead);
+        }
+        tracing::warn!(job = job_id, %error, "reviews not fetched; the job comes again");
+        let tries = u32::try_from(letter.delivered).unwrap_or(u32::MAX);
+        Err(NotTaken::Later(retry::delay(tries, fastrand::f64())))
     }
 
     async fn refuse(&self, letter: &Letter, job: Option<&str>, refusal: Refusal) -> NotTaken {
@@ -231,9 +238,4 @@ impl Letter {
 /// Without a record of tries the server's count must do: whoever was delivered three times runs alone.
 fn without_record(delivered: u64) -> Attempts {
     Attempts { crashes: u32::from(delivered >= 3), ..Attempts::default() }
-}
-
-/// Errors of the broker that stand between a job and its end are waited out, not counted against the job.
-pub(super) fn told(error: &BrokerError, what: &'static str) {
-    tracing::warn!(%error, what, "waiting for nats");
 }

@@ -1,20 +1,17 @@
 //! Telling the fleet that this worker lives, and how it fares.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use time::OffsetDateTime;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 use super::vitals::SharedVitals;
-use crate::broker::nats::presence::Presence;
+use crate::broker::nats::Presence;
 use crate::broker::presence::Worker;
 use crate::config::Settings;
 use crate::engine::Engine;
 
-/// How often; the bucket forgets a worker that is silent for five times as long.
-const BEAT: Duration = Duration::from_secs(3);
 /// Beats over which the pace is taken.
 const WINDOW: usize = 20;
 
@@ -26,7 +23,7 @@ pub(super) async fn tell(
     settings: Arc<Settings>,
     ended: CancellationToken,
 ) {
-    let mut beats = tokio::time::interval(BEAT);
+    let mut beats = tokio::time::interval(Presence::BEAT);
     beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let started_at = OffsetDateTime::now_utc();
     let mut past = std::collections::VecDeque::with_capacity(WINDOW + 1);

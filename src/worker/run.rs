@@ -18,7 +18,7 @@ use super::vitals::SharedVitals;
 use crate::analyst::{Analyst, Worked};
 use crate::broker::lease::End;
 use crate::broker::nats::attempts::{AttemptLog, Attempts, Mark};
-use crate::broker::nats::publish::Publisher;
+use crate::broker::nats::Broker;
 use crate::broker::retry;
 use crate::broker::wire::Reason;
 use crate::config::{CrashPoint, Settings};
@@ -39,7 +39,7 @@ pub(super) struct Runs {
     pub worker: String,
     pub analyst: Arc<Analyst<FactHome>>,
     pub facts: Arc<FactHome>,
-    pub publisher: Publisher,
+    pub broker: Broker,
     pub attempts: AttemptLog,
     pub undertaker: Undertaker,
     pub metrics: Option<MetricSink>,
@@ -168,7 +168,7 @@ impl Runs {
     async fn publish(&self, taken: &Taken, result: &AnalysisResult, stop: &CancellationToken) -> bool {
         let backfill = taken.letter.origin.backfill_id();
         let publish = until_done("publishing a result", || {
-            self.publisher.result(result, taken.encoding, backfill, &taken.trace)
+            self.broker.publish_result(result, taken.encoding, backfill, taken.trace)
         });
         tokio::select! {
             biased;

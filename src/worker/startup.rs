@@ -16,11 +16,7 @@ use super::undertaker::Undertaker;
 use super::vitals::SharedVitals;
 use super::{WorkerError, presence};
 use crate::analyst::Analyst;
-use crate::broker::nats::dead_letters::DeadLetters;
-use crate::broker::nats::payload::Objects;
-use crate::broker::nats::presence::Presence;
-use crate::broker::nats::publish::Publisher;
-use crate::broker::nats::{Broker, BrokerError};
+use crate::broker::nats::{Broker, BrokerError, DeadLetters, Presence};
 use crate::broker::shares::LaneShares;
 use crate::config::Settings;
 use crate::job::Language;
@@ -71,17 +67,16 @@ pub(super) async fn begin(
     verified(settings, broker, vitals).await?;
     let workshop = workshop.await??;
     let background = CancellationToken::new();
-    let objects = Objects::open(broker).await?;
     let attempts = broker.attempts().await?;
     let undertaker = || Undertaker {
-        letters: DeadLetters::new(broker.clone(), objects.clone()),
+        letters: DeadLetters::new(broker),
         worker: name.to_owned(),
         vitals: vitals.clone(),
     };
     let intake = Intake {
         settings: Arc::clone(settings),
         analyst: Arc::clone(&workshop.analyst),
-        objects: objects.clone(),
+        broker: broker.clone(),
         attempts: attempts.clone(),
         undertaker: undertaker(),
     };
@@ -90,14 +85,14 @@ pub(super) async fn begin(
         worker: name.to_owned(),
         analyst: Arc::clone(&workshop.analyst),
         facts: workshop.facts,
-        publisher: Publisher::new(broker.clone(), objects),
+        broker: broker.clone(),
         attempts,
         undertaker: undertaker(),
         metrics: workshop.metrics.as_ref().map(MetricWriter::sink),
         vitals: vitals.clone(),
         failpoint: Failpoint::new(settings.sim.crash_at),
     };
-    let presence = Presence::open(broker).await?;
+    let presence = Presence::new(broker);
     let mut pulls = Pulls::new(LaneShares::new(settings.worker.weights));
     for lane in Lane::ALL {
         pulls.add(broker.lane(lane).await?, Origin::lane(lane), None);

@@ -9,7 +9,7 @@ use time::OffsetDateTime;
 use super::intake::Letter;
 use super::vitals::SharedVitals;
 use crate::broker::names;
-use crate::broker::nats::dead_letters::DeadLetters;
+use crate::broker::nats::DeadLetters;
 use crate::broker::wire::{DeadLetter, Reason};
 use crate::job::WIRE_VERSION;
 

@@ -2,6 +2,7 @@
 
 pub mod attempts;
 mod connect;
+mod publish;
 pub mod source;
 
 use async_nats::jetstream;
