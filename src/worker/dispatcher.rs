@@ -15,13 +15,12 @@ use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 use self::pulls::Pulls;
-use super::cancels::{CancelReply, Cancels};
 use super::intake::{Intake, NotTaken, Taken};
 use super::run::Runs;
 use super::vitals::SharedVitals;
 use crate::broker::backfill::Backfill;
 use crate::broker::lease::{Delivery, End, LeaseId, LeaseMachine, Received, Settlement, SourceId};
-use crate::broker::nats::Broker;
+use crate::broker::nats::{Broker, CancelReply, CancelRequest};
 use crate::broker::nats::source::{Acker, Delivered, Demand, Source};
 use crate::config::Settings;
 use crate::engine::Engine;
@@ -121,7 +120,7 @@ impl Dispatcher {
     pub(super) async fn run(
         mut self,
         mut reports: mpsc::Receiver<Event>,
-        mut cancels: Cancels,
+        mut cancels: mpsc::Receiver<CancelRequest>,
         drain: CancellationToken,
         abort: CancellationToken,
     ) -> Ending {
@@ -153,7 +152,7 @@ impl Dispatcher {
                 }
                 Ok(()) = self.parts.backfills.changed() => self.follow_backfills(),
                 Some(event) = reports.recv() => self.hear(event),
-                Some((token, reply)) = cancels.next() => self.hear(Event::Cancel(token, reply)),
+                Some((token, reply)) = cancels.recv() => self.hear(Event::Cancel(token, reply)),
                 () = tokio::time::sleep_until(due.into()) => self.tick(),
                 _ = looks.tick() => self.look(),
             }

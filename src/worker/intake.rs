@@ -16,7 +16,7 @@ use crate::broker::nats::Broker;
 use crate::broker::nats::attempts::{AttemptLog, Attempts};
 use crate::broker::nats::payload::PayloadError;
 use crate::broker::nats::source::Delivered;
-use crate::broker::retry::{self, Verdict};
+use crate::broker::retry::{self, GivenUp, History, Limits, Verdict};
 use crate::broker::wire::{self, Encoding, Message, Reason, Refusal};
 use crate::config::{Settings, WorkerSettings};
 use crate::job::Job;
@@ -210,17 +210,24 @@ impl Intake {
     /// Whether the job runs alone, or not at all.
     async fn judge(&self, job: &Job, attempts: &Attempts, letter: &Letter) -> Result<bool, NotTaken> {
         let WorkerSettings { max_failures, max_crashes, .. } = self.settings.worker;
-        let limits = retry::Limits { max_failures, max_crashes };
-        match retry::verdict(attempts.failures, attempts.crashes, attempts.crashes_alone, limits) {
+        let Attempts { failures, crashes, crashes_alone, .. } = *attempts;
+        let history = History { failures, unfinished: crashes, unfinished_alone: crashes_alone };
+        match retry::verdict(history, Limits { max_failures, max_crashes }) {
             Verdict::Run => Ok(false),
             Verdict::RunAlone => {
                 tracing::warn!(job = job.job_id, crashes = attempts.crashes, "a suspect: runs alone");
                 Ok(true)
             }
-            Verdict::DeadLetter(reason) => {
-                let reason = Reason { code: reason.code().to_owned(), message: reason.to_string() };
-                let failures = attempts.failures + attempts.crashes;
-                self.undertaker.bury(letter, Some(&job.job_id), Some(&job.restaurant_id), failures, reason).await;
+            Verdict::DeadLetter(why) => {
+                let message = match why {
+                    GivenUp::Failures => format!("failed {failures} times for passing reasons that did not pass"),
+                    GivenUp::Poison => {
+                        format!("{crashes_alone} workers did not survive it, though it ran alone on them")
+                    }
+                };
+                let reason = Reason { code: why.code().to_owned(), message };
+                let (job, restaurant) = (Some(job.job_id.as_str()), Some(job.restaurant_id.as_str()));
+                self.undertaker.bury(letter, job, restaurant, failures + crashes, reason).await;
                 Err(NotTaken::Dead)
             }
         }

@@ -19,7 +19,7 @@ use crate::analyst::{Analyst, Worked};
 use crate::broker::lease::End;
 use crate::broker::nats::attempts::{AttemptLog, Attempts, Mark};
 use crate::broker::nats::Broker;
-use crate::broker::retry;
+use crate::broker::retry::{self, GivenUp};
 use crate::broker::wire::Reason;
 use crate::config::{CrashPoint, Settings};
 use crate::result::{AnalysisResult, Outcome};
@@ -30,8 +30,6 @@ use crate::telemetry::rows;
 
 /// Before a job whose run panicked is tried again.
 pub(super) const AFTER_PANIC: Duration = Duration::from_secs(5);
-/// Reason code of a job that keeps failing.
-const FAILED_TOO_OFTEN: &str = "failed_too_often";
 
 /// Runs jobs.
 pub(super) struct Runs {
@@ -181,7 +179,7 @@ impl Runs {
     async fn failed(&self, taken: &Taken, message: String) -> End {
         let attempts = Attempts { failures: taken.attempts.failures + 1, ..taken.attempts.clone() };
         if attempts.failures >= self.settings.worker.max_failures {
-            let reason = Reason { code: FAILED_TOO_OFTEN.into(), message };
+            let reason = Reason { code: GivenUp::Failures.code().to_owned(), message };
             let (job, restaurant) = (Some(taken.job.job_id.as_str()), Some(taken.job.restaurant_id.as_str()));
             self.undertaker.bury(&taken.letter, job, restaurant, attempts.failures, reason).await;
             return End::Dead;

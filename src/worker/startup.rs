@@ -7,7 +7,6 @@ use tokio::sync::mpsc;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
-use super::cancels::Cancels;
 use super::dispatcher::{Dispatcher, Event, Parts, Pulls};
 use super::failpoint::Failpoint;
 use super::intake::{Intake, Origin};
@@ -16,7 +15,7 @@ use super::undertaker::Undertaker;
 use super::vitals::SharedVitals;
 use super::{WorkerError, presence};
 use crate::analyst::Analyst;
-use crate::broker::nats::{Broker, BrokerError, DeadLetters, Presence};
+use crate::broker::nats::{Broker, BrokerError, CancelRequest, DeadLetters, Presence};
 use crate::broker::shares::LaneShares;
 use crate::config::Settings;
 use crate::job::Language;
@@ -32,7 +31,7 @@ const LOOK_AGAIN: Duration = Duration::from_secs(2);
 pub(super) struct Begun {
     pub dispatcher: Dispatcher,
     pub reports: mpsc::Receiver<Event>,
-    pub cancels: Cancels,
+    pub cancels: mpsc::Receiver<CancelRequest>,
     pub metrics: Option<MetricWriter>,
     pub presence: Presence,
     /// Ends the tasks beside the dispatcher.
@@ -107,7 +106,7 @@ pub(super) async fn begin(
         work: work.clone(),
         backfills: broker.watch_backfills(background.clone()),
     };
-    let cancels = Cancels::new(broker.cancels(background.clone()).await?);
+    let cancels = broker.cancel_requests(background.clone()).await?;
     tokio::spawn(presence::tell(presence.clone(), parts.engine.clone(), vitals.clone(), Arc::clone(settings), background.clone()));
     tokio::spawn(crate::broker::nats::sweeper::run(broker.clone(), background.clone()));
     let (dispatcher, reports) = Dispatcher::new(parts, pulls);

@@ -1,12 +1,14 @@
 //! Everything that talks to a NATS server. Nothing outside this folder knows async-nats.
 
 pub mod attempts;
+mod cancels;
 mod connect;
 mod publish;
 pub mod source;
 
 use async_nats::jetstream;
 
+pub use self::cancels::{CancelReply, CancelRequest};
 pub use self::connect::Link;
 use crate::config::SecretError;
 

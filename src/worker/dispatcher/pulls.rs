@@ -38,6 +38,8 @@ pub(in crate::worker) enum Kind {
 pub(in crate::worker) struct Pulled {
     source: SourceId,
     kind: Kind,
+    /// How many jobs it asked for.
+    asked: usize,
     /// When it was sent: what it brought was not delivered before.
     sent: Duration,
     outcome: Result<Vec<Delivered>, String>,
@@ -54,6 +56,13 @@ struct Known {
     waiting: bool,
     rest_until: Duration,
     rate: Option<TokenBucket>,
+}
+
+impl Known {
+    /// How many of `wanted` jobs the rate allows. They count as taken until a pull has ended with fewer.
+    fn granted(&mut self, wanted: usize, now: Duration) -> usize {
+        self.rate.as_mut().map_or(wanted, |rate| rate.take(wanted, now))
+    }
 }
 
 /// The worker's sources and its pulls under way.
@@ -166,27 +175,26 @@ impl Dispatcher {
         let (consumer, events, sent) = (known.source.clone(), self.events.clone(), self.now());
         tokio::spawn(async move {
             let outcome = consumer.fetch(most).await.map_err(|error| error.to_string());
-            report(&events, Event::Pulled(Pulled { source: id, kind: Kind::Take, sent, outcome })).await;
+            report(&events, Event::Pulled(Pulled { source: id, kind: Kind::Take, asked: most, sent, outcome })).await;
         });
     }
 
     fn wait_everywhere(&mut self, now: Duration) {
         for (&id, known) in &mut self.pulls.sources {
-            let has_budget = known.rate.as_mut().is_none_or(|rate| rate.available(now) > 0);
-            if known.waiting || known.rest_until > now || !known.empty || !has_budget {
+            if known.waiting || known.rest_until > now || !known.empty || known.granted(1, now) == 0 {
                 continue;
             }
             known.waiting = true;
             let (consumer, events) = (known.source.clone(), self.events.clone());
             tokio::spawn(async move {
                 let outcome = consumer.wait(PATIENCE).await.map_err(|error| error.to_string());
-                report(&events, Event::Pulled(Pulled { source: id, kind: Kind::Wait, sent: now, outcome })).await;
+                report(&events, Event::Pulled(Pulled { source: id, kind: Kind::Wait, asked: 1, sent: now, outcome })).await;
             });
         }
     }
 
     /// A pull has ended.
-    pub(super) fn pulled(&mut self, Pulled { source: id, kind, sent, outcome }: Pulled) {
+    pub(super) fn pulled(&mut self, Pulled { source: id, kind, asked, sent, outcome }: Pulled) {
         let now = self.now();
         if kind == Kind::Take {
             self.pulls.taking = false;
@@ -212,7 +220,7 @@ impl Dispatcher {
             known.empty = jobs.last().is_none_or(|job| job.pending == 0);
             known.pending = jobs.last().map_or(0, |job| job.pending);
             if let Some(rate) = &mut known.rate {
-                rate.take(jobs.len(), now);
+                rate.put_back(asked.saturating_sub(jobs.len()), now);
             }
             self.pulls.shares.charge(id, jobs.len());
         }
@@ -251,14 +259,13 @@ impl Pulls {
     /// Whose turn it is among those that may have jobs, and how many it may give.
     fn turn(&mut self, room: usize, now: Duration) -> Option<(SourceId, usize)> {
         let mut candidates: Vec<SourceId> = Vec::new();
-        for (&id, known) in &mut self.sources {
-            let has_budget = known.rate.as_mut().is_none_or(|rate| rate.available(now) > 0);
+        for (&id, known) in &self.sources {
+            let has_budget = known.rate.as_ref().is_none_or(|rate| rate.available(now) > 0);
             if !known.empty && known.rest_until <= now && has_budget {
                 candidates.push(id);
             }
         }
         let id = self.shares.next(&candidates)?;
-        let rate = self.sources.get_mut(&id)?.rate.as_mut();
-        Some((id, rate.map_or(room, |rate| room.min(rate.available(now)))))
+        Some((id, self.sources.get_mut(&id)?.granted(room, now)))
     }
 }
