@@ -26,6 +26,8 @@ use crate::store::metric_writer::{MetricWriter, WriterSettings};
 
 /// How often streams that are not right are looked at again.
 const LOOK_AGAIN: Duration = Duration::from_secs(2);
+/// How often streams that were right are looked at, while pulls work.
+const LOOK_ANYWAY: u32 = 15;
 
 /// A worker that can begin.
 pub(super) struct Begun {
@@ -109,6 +111,7 @@ pub(super) async fn begin(
     let cancels = broker.cancel_requests(background.clone()).await?;
     tokio::spawn(presence::tell(presence.clone(), parts.engine.clone(), vitals.clone(), Arc::clone(settings), background.clone()));
     tokio::spawn(crate::broker::nats::sweeper::run(broker.clone(), background.clone()));
+    tokio::spawn(keep_verifying(Arc::clone(settings), broker.clone(), vitals.clone(), background.clone()));
     let (dispatcher, reports) = Dispatcher::new(parts, pulls);
     Ok(Begun { dispatcher, reports, cancels, metrics: workshop.metrics, presence, background })
 }
@@ -163,5 +166,40 @@ async fn verified(settings: &Settings, broker: &Broker, vitals: &SharedVitals) -
             tracing::error!(fault, "not ready; looking again until it is mended");
             told = Some(fault);
         }
+    }
+}
+
+/// Streams and consumers can be changed or deleted under a running worker. It then takes no more jobs, says what is
+/// wrong, and goes on when it is mended.
+async fn keep_verifying(
+    settings: Arc<Settings>,
+    broker: Broker,
+    vitals: SharedVitals,
+    ended: CancellationToken,
+) {
+    let mut looks = tokio::time::interval(LOOK_AGAIN);
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    for look in 0_u32.. {
+        tokio::select! {
+            () = ended.cancelled() => return,
+            _ = looks.tick() => {}
+        }
+        let before = vitals.read();
+        let is_suspect = before.pull_fault.is_some() || before.topology_fault.is_some();
+        if !before.nats_connected || !(is_suspect || look % LOOK_ANYWAY == 0) {
+            continue;
+        }
+        let fault = match broker.verify(&settings.nats).await {
+            Ok(()) => None,
+            // Not asked is not wrong.
+            Err(BrokerError::Request { .. }) => continue,
+            Err(error) => Some(error.to_string()),
+        };
+        match (&before.topology_fault, &fault) {
+            (None, Some(fault)) => tracing::error!(fault, "no more jobs are taken until this is mended"),
+            (Some(_), None) => tracing::info!("streams and consumers are right again"),
+            _ => {}
+        }
+        vitals.update(|vitals| vitals.topology_fault = fault);
     }
 }
