@@ -7,3 +7,5 @@
 pub mod lease;
 pub mod names;
 pub mod nats;
+pub mod retry;
+pub mod shares;
