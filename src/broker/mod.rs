@@ -7,4 +7,6 @@
 pub mod lease;
 pub mod names;
 pub mod nats;
+pub mod retry;
+pub mod shares;
 pub mod wire;
