@@ -14,19 +14,16 @@ use crate::scheduler::Lane;
 #[cfg(test)]
 mod tests;
 
-const MINUTE: Duration = Duration::from_secs(60);
-const HOUR: Duration = Duration::from_secs(60 * 60);
-
 /// A job that is submitted again within this is the same job.
-const JOBS_WINDOW: Duration = Duration::from_secs(10 * 60);
+const JOBS_WINDOW: Duration = Duration::from_mins(10);
 /// A worker that could not acknowledge a job repeats it and publishes its result again: within this it is dropped.
-const RESULTS_WINDOW: Duration = Duration::from_secs(2 * 60 * 60);
+const RESULTS_WINDOW: Duration = Duration::from_hours(2);
 /// What the server itself takes where nothing is said.
-const DEFAULT_WINDOW: Duration = MINUTE.saturating_mul(2);
+const DEFAULT_WINDOW: Duration = Duration::from_mins(2);
 /// Presence is written every 3 s: a worker that misses five writes has gone.
 const WORKERS_MAX_AGE: Duration = Duration::from_secs(15);
 /// An attempt is removed when its job settles; what is left was left by a crash.
-const ATTEMPTS_MAX_AGE: Duration = HOUR.saturating_mul(24);
+const ATTEMPTS_MAX_AGE: Duration = Duration::from_hours(24);
 /// Jobs that one pull may ask for: many small pulls share a backlog fairly, a large one takes it all.
 const MAX_BATCH: u64 = 64;
 /// Advisories in the hands of all workers together.
@@ -187,8 +184,7 @@ impl fmt::Display for Value {
             Self::Names(names) if names.is_empty() => f.write_str("none"),
             Self::Names(names) => f.write_str(&names.join(", ")),
             Self::Limit(Some(number)) => write!(f, "{number}"),
-            Self::Limit(None) => f.write_str("unlimited"),
-            Self::Time(Duration::ZERO) => f.write_str("unlimited"),
+            Self::Limit(None) | Self::Time(Duration::ZERO) => f.write_str("unlimited"),
             Self::Time(span) => f.write_str(&time(span)),
             Self::Times(spans) if spans.is_empty() => f.write_str("none"),
             Self::Times(spans) => f.write_str(&spans.iter().map(time).collect::<Vec<_>>().join(", ")),

@@ -3,6 +3,9 @@ use proptest::prelude::*;
 use super::*;
 use crate::config::Settings;
 
+const MINUTE: Duration = Duration::from_mins(1);
+const HOUR: Duration = Duration::from_hours(1);
+
 fn desired() -> Topology {
     Topology::desired(&Settings::default().nats)
 }
@@ -37,8 +40,8 @@ fn history_can_be_replayed_and_nobody_can_wipe_it_with_one_message() {
 #[test]
 fn a_result_is_recognised_as_a_second_one_for_longer_than_a_job_is() {
     let topology = desired();
-    assert_eq!(find(&topology, names::JOBS_STREAM).duplicate_window, Duration::from_secs(600));
-    assert_eq!(find(&topology, names::RESULTS_STREAM).duplicate_window, Duration::from_secs(7200));
+    assert_eq!(find(&topology, names::JOBS_STREAM).duplicate_window, Duration::from_mins(10));
+    assert_eq!(find(&topology, names::RESULTS_STREAM).duplicate_window, Duration::from_hours(2));
 }
 
 #[test]
