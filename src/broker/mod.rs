@@ -9,4 +9,5 @@ pub mod names;
 pub mod nats;
 pub mod retry;
 pub mod shares;
+pub mod topology;
 pub mod wire;
