@@ -1,10 +1,14 @@
 //! Everything that talks to a NATS server. Nothing outside this folder knows async-nats.
 
 mod connect;
+mod presence;
+mod records;
+mod scan;
 
 use async_nats::jetstream;
 
 pub use self::connect::Link;
+pub use self::presence::Presence;
 use crate::config::SecretError;
 
 /// A connection to the servers. Clones share it.
