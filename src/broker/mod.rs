@@ -8,3 +8,4 @@ pub mod backfill;
 pub mod names;
 pub mod nats;
 pub mod presence;
+pub mod wire;
