@@ -38,6 +38,15 @@ pub struct Analyst<S> {
     worker: String,
 }
 
+/// A job's place among the others.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Place {
+    /// How urgent it is.
+    pub lane: Lane,
+    /// When it arrived, on the engine's clock: its waiting counts from then.
+    pub arrived: Duration,
+}
+
 /// What working a job gave.
 #[derive(Debug)]
 pub struct Worked {
@@ -70,13 +79,18 @@ impl<S: FactStore> Analyst<S> {
         &self.reader
     }
 
+    /// The place of a live job that arrives now.
+    pub fn place(&self) -> Place {
+        Place { lane: Lane::Live, arrived: self.reader.engine().now() }
+    }
+
     /// Works the job. Dropping the future cancels what the engine still has of it.
-    pub async fn work(&self, job: &Job) -> Worked {
-        let arrived = self.reader.engine().now();
+    pub async fn work(&self, job: &Job, place: Place) -> Worked {
+        let Place { arrived, .. } = place;
         let mut cost = Cost::default();
         let spoken = self.language_of(job);
         let mut result = match self.reader.language(spoken).await {
-            Ok(reader) => self.work_in(job, spoken, reader, arrived, &mut cost).await,
+            Ok(reader) => self.work_in(job, spoken, reader, place, &mut cost).await,
             Err(error) => self.failed(job, spoken, &error),
         };
         let finished = self.reader.engine().now();
@@ -90,6 +104,14 @@ impl<S: FactStore> Analyst<S> {
         Worked { result, cost, arrived, finished }
     }
 
+    /// Seconds that reading the job's reviews will take, were none of them known: what its place in a queue goes by
+    /// until more is known.
+    pub async fn price(&self, job: &Job) -> Seconds {
+        let Ok(reader) = self.reader.language(self.language_of(job)).await else { return Seconds::ZERO };
+        let tokens = self.reader.cost_of(reader, job.reviews.iter().map(|review| review.text.as_str()));
+        Seconds::new(self.reader.engine().estimate(tokens))
+    }
+
     fn language_of(&self, job: &Job) -> Language {
         job.language
             .or(self.settings.language)
@@ -101,7 +123,7 @@ impl<S: FactStore> Analyst<S> {
         job: &Job,
         spoken: Language,
         reader: &LanguageReader,
-        arrived: Duration,
+        place: Place,
         cost: &mut Cost,
     ) -> AnalysisResult {
         let asked = Asked {
@@ -117,7 +139,7 @@ impl<S: FactStore> Analyst<S> {
         {
             return carry::unchanged(last, job, result);
         }
-        let ticket = ticket(job, arrived);
+        let ticket = ticket(job, place);
         let gathered = self.gather(job, reader, asked, ticket, cost).await;
         self.assemble(job, reader, asked, &gathered, last.as_ref(), ticket, cost, &mut result).await;
         refuse_violations(job, &mut result);
@@ -206,10 +228,10 @@ impl<S: FactStore> Analyst<S> {
 }
 
 /// The job's place. Each stage adds its own cost, once it is known what of it is cached.
-fn ticket(job: &Job, arrived: Duration) -> Ticket {
+fn ticket(job: &Job, Place { lane, arrived }: Place) -> Ticket {
     let left = job.deadline.map(|at| Duration::try_from(at - OffsetDateTime::now_utc()).unwrap_or_default());
     Ticket {
-        arrival: Arrival { at: Seconds::from(arrived), cost: Seconds::ZERO, lane: Lane::Live },
+        arrival: Arrival { at: Seconds::from(arrived), cost: Seconds::ZERO, lane },
         deadline: left.map(|left| arrived + left),
     }
 }

@@ -84,7 +84,7 @@ pub async fn run<S: FactStore>(
                 Some((Ok(job), bytes)) => {
                     let analyst = Arc::clone(&analyst);
                     working.spawn(async move {
-                        let worked = analyst.work(&job).await;
+                        let worked = analyst.work(&job, analyst.place()).await;
                         (job, worked, bytes)
                     });
                 }

@@ -16,7 +16,6 @@ pub mod job;
 pub mod model;
 pub mod output;
 pub mod result;
-#[cfg(feature = "llama")]
 pub mod runtime;
 pub mod scheduler;
 pub mod selection;

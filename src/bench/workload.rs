@@ -49,7 +49,7 @@ pub async fn take(input: JobReader, analyst: &Analyst<MemoryFacts>, extent: Exte
     let mut taken = None;
     for (index, job) in input.take(extent.restaurants).enumerate() {
         let job = job?;
-        let worked = analyst.work(&job).await;
+        let worked = analyst.work(&job, analyst.place()).await;
         let language = *spoken.get_or_insert(worked.result.language);
         let reader = parts.language(language).await?;
         let place = place(parts, reader, &job, &worked.result, extent.reviews, ticket(index));

@@ -205,6 +205,12 @@ impl Engine {
         *lock(&self.shared.stats)
     }
 
+    /// How long the step under way has been; `None` between steps. For those who hold something only while the engine
+    /// gets on with it.
+    pub fn step_age(&self) -> Option<Duration> {
+        self.shared.pulse.age()
+    }
+
     /// Resolves when a step has not ended within its limit. The process should then be restarted.
     pub fn stalled(&self) -> impl Future<Output = ()> + use<> {
         self.shared.stalled.clone().cancelled_owned()

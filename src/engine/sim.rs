@@ -3,7 +3,7 @@
 //! [`SimBackend`] keeps the books a real cache keeps (positions consecutive, cells counted, sequences within the
 //! context) and refuses what llama.cpp would abort on, and its logits are a pure function of the tokens a sequence
 //! holds. So a test can compare what the core made of any mix of requests with what one request alone would give.
-//! Its times come from a linear cost; gains shown with it are simulated and must be labelled so.
+//! Its times come from a linear cost, and pass on a virtual clock or, for tests of a whole fleet, for real; gains shown with it are simulated and must be labelled so.
 
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -35,6 +35,31 @@ pub struct SimFaults {
     pub nan_after: Option<Token>,
 }
 
+/// How modelled time passes.
+#[derive(Debug, Clone)]
+pub enum Pace {
+    /// On a virtual clock, at once.
+    Virtual(VirtualClock),
+    /// On the machine's, so that processes around the engine can be tested and measured without a model.
+    Real,
+}
+
+impl From<VirtualClock> for Pace {
+    fn from(clock: VirtualClock) -> Self {
+        Self::Virtual(clock)
+    }
+}
+
+impl Pace {
+    #[expect(clippy::disallowed_methods, reason = "not a wait for something: this is the decode call's time")]
+    fn pass(&self, by: Duration) {
+        match self {
+            Self::Virtual(clock) => clock.advance(by),
+            Self::Real => std::thread::sleep(by),
+        }
+    }
+}
+
 /// A cell of the cache: shared by the sequences that were copied from one another.
 type Cell = Rc<Token>;
 
@@ -46,20 +71,20 @@ pub struct SimBackend {
     shape: ContextShape,
     costs: SimCosts,
     faults: SimFaults,
-    clock: VirtualClock,
+    pace: Pace,
     sequences: HashMap<SeqId, Vec<Cell>>,
     logits: Vec<Option<Vec<f32>>>,
     hook: Option<StepHook>,
 }
 
 impl SimBackend {
-    /// A backend whose decode calls advance `clock`.
-    pub fn new(shape: ContextShape, costs: SimCosts, clock: VirtualClock) -> Self {
+    /// A backend whose decode calls take their time by `pace`.
+    pub fn new(shape: ContextShape, costs: SimCosts, pace: impl Into<Pace>) -> Self {
         Self {
             shape,
             costs,
             faults: SimFaults::default(),
-            clock,
+            pace: pace.into(),
             sequences: HashMap::new(),
             logits: Vec::new(),
             hook: None,
@@ -140,7 +165,7 @@ impl Backend for SimBackend {
         }
         self.check(batch)?;
         let count = u32::try_from(batch.len()).unwrap_or(u32::MAX);
-        self.clock.advance(self.costs.step + self.costs.token * count);
+        self.pace.pass(self.costs.step + self.costs.token * count);
         self.logits.clear();
         if self.faults.poison.is_some_and(|poison| batch.iter().any(|item| item.token == poison)) {
             return Err(BackendError::Fatal { code: -3 });

@@ -2,7 +2,10 @@
 
 use std::path::PathBuf;
 
+pub mod servers;
+
 /// The path of a fetched model; `None`, said on stderr, where it has not been fetched.
+#[allow(dead_code, reason = "not every test binary needs a model")]
 pub fn model(file: &str) -> Option<PathBuf> {
     let folder =
         |variable: &str| std::env::var_os(variable).filter(|value| !value.is_empty()).map(PathBuf::from);

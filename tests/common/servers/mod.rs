@@ -1,0 +1,69 @@
+//! Real servers and programs as child processes of a test: each in a folder of its own, on a port of its own.
+//!
+//! - Nothing outlives the test: children die with their owner, with the process group, and by the kernel when the
+//!   test itself is killed.
+//! - Whatever a child wrote is in a file in its folder, and on stderr when the test panics.
+//! - `start` is `None` where the server is not installed, said on stderr; under `CI` that is a failure.
+//! - All calls block until what they say is true; none of them sleeps and hopes.
+#![allow(dead_code, reason = "each test binary uses what it needs of this")]
+
+use std::path::PathBuf;
+use std::thread;
+use std::time::{Duration, Instant};
+
+mod nats;
+mod port;
+mod postgres;
+mod process;
+mod redis;
+
+pub use nats::{Nats, NatsConfig};
+pub use port::Port;
+pub use postgres::{Postgres, PostgresConfig};
+pub use process::{Process, Spec};
+pub use redis::{Redis, RedisConfig};
+
+/// How long anything may take before it is taken for broken: generous, because the machine may be busy.
+pub const LIMIT: Duration = Duration::from_secs(60);
+
+/// Looks again and again until there is a value; `None` when the limit has passed.
+pub fn poll<T>(limit: Duration, mut look: impl FnMut() -> Option<T>) -> Option<T> {
+    let start = Instant::now();
+    loop {
+        if let Some(value) = look() {
+            return Some(value);
+        }
+        if start.elapsed() > limit {
+            return None;
+        }
+        thread::park_timeout(Duration::from_millis(10));
+    }
+}
+
+/// Waits until it is so, and fails the test when it does not come to be.
+#[track_caller]
+pub fn wait_until(what: &str, mut so: impl FnMut() -> bool) {
+    assert!(poll(LIMIT, || so().then_some(())).is_some(), "waited {LIMIT:?} in vain: {what}");
+}
+
+/// The first of the files that is there; else the test is to be skipped, or fails under `CI`.
+fn installed(what: &str, candidates: impl IntoIterator<Item = PathBuf>) -> Option<PathBuf> {
+    let found = candidates.into_iter().find(|path| path.is_file());
+    if found.is_none() {
+        skipped(&format!("no {what}, run make servers"));
+    }
+    found
+}
+
+/// Says that a test shows nothing here; where everything must be there, that is a failure.
+pub fn skipped(why: &str) {
+    let ci = std::env::var_os("CI").is_some_and(|value| !value.is_empty());
+    assert!(!ci, "not skipped under CI: {why}");
+    eprintln!("SKIPPED: {why}");
+}
+
+/// The program's places on `PATH`.
+fn on_path(name: &str) -> Vec<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).map(|folder| folder.join(name)).collect()
+}

@@ -1,0 +1,225 @@
+//! postgres, with one database and one user, `maitred`.
+
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, TcpStream};
+use std::os::unix::fs::chown;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+use nix::unistd::{User, getuid};
+use tempfile::TempDir;
+
+use super::{LIMIT, Port, Process, Spec, installed, on_path, poll, skipped};
+
+/// What a test wants to be different.
+#[derive(Debug, Clone, Default)]
+pub struct PostgresConfig {
+    /// Write through to the disk, as in production. A killed server needs it not: what it wrote is with the kernel.
+    pub durable: bool,
+    /// Further lines of `postgresql.conf`.
+    pub lines: String,
+}
+
+/// A server with its data; killed when dropped.
+#[derive(Debug)]
+pub struct Postgres {
+    process: Process,
+    port: Port,
+    bin: PathBuf,
+    folder: TempDir,
+}
+
+impl Postgres {
+    /// A server, ready; `None` where there is none.
+    pub fn start() -> Option<Self> {
+        Self::start_with(&PostgresConfig::default())
+    }
+
+    pub fn start_with(config: &PostgresConfig) -> Option<Self> {
+        let bin = installed("postgres", candidates())?.parent().unwrap().to_owned();
+        let user = user()?;
+        let folder = tempfile::tempdir().unwrap();
+        let data = folder.path().join("data");
+        copy(&template(&bin, user), &data);
+        let port = Port::free();
+        let settings = render(config, port.number(), folder.path());
+        std::fs::write(data.join("postgresql.auto.conf"), settings).unwrap();
+        own(folder.path(), user);
+        let mut spec = Spec::new("postgres", &bin.join("postgres"), folder.path());
+        spec.user = user;
+        let process = Process::start(spec.arguments(["-D".into(), data]));
+        let mut postgres = Self { process, port, bin, folder };
+        postgres.wait_ready();
+        Some(postgres)
+    }
+
+    pub fn url(&self) -> String {
+        self.url_as("postgres", "postgres")
+    }
+
+    /// The URL for another user and database.
+    pub fn url_as(&self, user: &str, database: &str) -> String {
+        format!("postgres://{user}@127.0.0.1:{}/{database}", self.port())
+    }
+
+    pub const fn port(&self) -> u16 {
+        self.port.number()
+    }
+
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    pub fn log(&self) -> String {
+        self.process.log()
+    }
+
+    /// Runs SQL as the owner of everything; what it printed, without decoration.
+    #[track_caller]
+    pub fn sql(&self, sql: &str) -> String {
+        let mut command = Command::new(self.bin.join("psql"));
+        command.args(["-XAtq", "-v", "ON_ERROR_STOP=1", "-d", &self.url(), "-c", sql]);
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{sql}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap().trim_end().to_owned()
+    }
+
+    /// SIGKILL to the server and all its processes; the data stays.
+    pub fn kill(&mut self) {
+        self.process.kill();
+    }
+
+    pub fn stop(&mut self) {
+        self.process.stop();
+    }
+
+    pub fn cont(&mut self) {
+        self.process.cont();
+    }
+
+    /// Asks it to end without waiting for its clients, and waits for that.
+    pub fn terminate(&mut self) {
+        self.process.signal(Signal::SIGINT);
+        self.process.wait_code();
+    }
+
+    /// Kills it if it runs; the same data, on the same port, ready.
+    pub fn restart(&mut self) {
+        self.process.restart();
+        self.wait_ready();
+    }
+
+    /// Waits until it lets clients in.
+    pub fn wait_ready(&mut self) {
+        let port = self.port();
+        let ready = poll(LIMIT, || {
+            assert!(self.process.is_running(), "postgres has ended");
+            welcomes(port).then_some(())
+        });
+        assert!(ready.is_some(), "postgres does not answer on port {port}");
+    }
+}
+
+impl Drop for Postgres {
+    /// A killed server leaves a shared memory segment behind; one that ends at once by itself does not.
+    fn drop(&mut self) {
+        self.process.cont();
+        self.process.signal(Signal::SIGQUIT);
+        self.process.wait(Duration::from_secs(5));
+    }
+}
+
+/// Whether the server answers a start-up message with anything but "not yet".
+fn welcomes(port: u16) -> bool {
+    let answer = || -> std::io::Result<Vec<u8>> {
+        let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
+        stream.set_read_timeout(Some(Duration::from_secs(2)))?;
+        let words = b"user\0postgres\0database\0postgres\0\0";
+        let mut message = (8 + words.len() as u32).to_be_bytes().to_vec();
+        message.extend(196_608_u32.to_be_bytes());
+        message.extend(words);
+        stream.write_all(&message)?;
+        let mut answer = vec![0; 1024];
+        let read = stream.read(&mut answer)?;
+        answer.truncate(read);
+        Ok(answer)
+    };
+    let not_yet = |answer: &[u8]| answer.windows(5).any(|code| code == b"57P03");
+    answer().is_ok_and(|answer| !answer.is_empty() && !not_yet(&answer))
+}
+
+fn render(config: &PostgresConfig, port: u16, folder: &Path) -> String {
+    let durable = if config.durable { "on" } else { "off" };
+    // `synchronous_commit` stays on: without it a kill loses what was committed.
+    format!(
+        "listen_addresses = '127.0.0.1'\nport = {port}\nunix_socket_directories = '{}'\n\
+         fsync = {durable}\nfull_page_writes = {durable}\n\
+         shared_buffers = '16MB'\nmax_connections = 50\n{}\n",
+        folder.display(),
+        config.lines
+    )
+}
+
+/// Debian keeps the server's programs off the path, one folder for each version; the newest first.
+fn candidates() -> Vec<PathBuf> {
+    let versions = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
+    let mut versions: Vec<PathBuf> = versions.map(|version| version.path().join("bin/postgres")).collect();
+    versions.sort();
+    versions.into_iter().rev().chain(on_path("postgres")).collect()
+}
+
+/// Whom to run the server as; the inner `None` is the user of the test. It refuses root.
+#[expect(clippy::option_option, reason = "no such user, and no change of the user, are different things")]
+fn user() -> Option<Option<(u32, u32)>> {
+    if !getuid().is_root() {
+        return Some(None);
+    }
+    let found = ["postgres", "nobody"].into_iter().find_map(|name| User::from_name(name).ok().flatten());
+    if found.is_none() {
+        skipped("postgres refuses root, and there is no user postgres or nobody");
+    }
+    found.map(|user| Some((user.uid.as_raw(), user.gid.as_raw())))
+}
+
+/// A fresh cluster, made once for all tests: `initdb` takes seconds, a copy does not.
+fn template(bin: &Path, user: Option<(u32, u32)>) -> PathBuf {
+    let version = bin.to_string_lossy().replace('/', "-");
+    let kept = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    let template = kept.join(format!("postgres{version}-{}", user.map_or(0, |(uid, _)| uid)));
+    if !template.is_dir() {
+        let folder = tempfile::tempdir().unwrap();
+        own(folder.path(), user);
+        let data = folder.path().join("data");
+        let mut spec = Spec::new("initdb", &bin.join("initdb"), folder.path());
+        spec.user = user;
+        let fixed = ["-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync", "-D"];
+        let mut initdb = Process::start(spec.arguments(fixed).arguments([&data]));
+        assert_eq!(initdb.wait_code(), 0, "{}", initdb.log());
+        // Another test may be as far; either copy serves.
+        let copied = tempfile::tempdir_in(kept).unwrap().keep();
+        copy(&data, &copied.join("data"));
+        if std::fs::rename(copied.join("data"), &template).is_err() {
+            assert!(template.is_dir(), "cannot keep {}", template.display());
+        }
+        let _ = std::fs::remove_dir_all(copied);
+    }
+    template
+}
+
+/// Copies a folder with its owners.
+fn copy(from: &Path, to: &Path) {
+    let status = Command::new("cp").arg("-a").args([from, to]).status().unwrap();
+    assert!(status.success(), "cannot copy {} to {}", from.display(), to.display());
+}
+
+fn own(folder: &Path, user: Option<(u32, u32)>) {
+    if let Some((user, group)) = user {
+        chown(folder, Some(user), Some(group)).unwrap();
+        let auto = folder.join("data/postgresql.auto.conf");
+        if auto.exists() {
+            chown(auto, Some(user), Some(group)).unwrap();
+        }
+    }
+}

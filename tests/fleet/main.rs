@@ -1,0 +1,7 @@
+//! The fleet over its real servers: nats-server, Redis and Postgres as child processes, and the real program.
+//!
+//! Nothing here needs llama.cpp. A server that is not installed skips its tests, visibly (`make servers` installs).
+
+#[path = "../common/mod.rs"]
+mod common;
+mod harness;
