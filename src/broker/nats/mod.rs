@@ -1,14 +1,19 @@
 //! Everything that talks to a NATS server. Nothing outside this folder knows async-nats.
 
+mod bodies;
 mod connect;
+mod dead_letters;
 mod presence;
 mod records;
 mod scan;
+mod sweeper;
 
 use async_nats::jetstream;
 
 pub use self::connect::Link;
+pub use self::dead_letters::{DeadLetterError, DeadLetters, Replayed};
 pub use self::presence::Presence;
+pub use self::sweeper::{Sweeper, Swept};
 use crate::config::SecretError;
 
 /// A connection to the servers. Clones share it.
