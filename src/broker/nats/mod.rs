@@ -1,5 +1,6 @@
 //! Everything that talks to a NATS server. Nothing outside this folder knows async-nats.
 
+mod backfills;
 mod bodies;
 mod connect;
 mod dead_letters;
@@ -10,6 +11,7 @@ mod sweeper;
 
 use async_nats::jetstream;
 
+pub use self::backfills::{Backfills, BackfillsError, Order};
 pub use self::connect::Link;
 pub use self::dead_letters::{DeadLetterError, DeadLetters, Replayed};
 pub use self::presence::Presence;
