@@ -1,20 +1,30 @@
 //! Everything that talks to a NATS server. Nothing outside this folder knows async-nats.
 
 pub mod attempts;
+mod backfills;
+mod bodies;
 mod cancels;
 mod connect;
+mod dead_letters;
 mod identity;
 mod link;
+mod presence;
 mod publish;
+mod records;
+mod scan;
 pub mod source;
+mod sweeper;
 mod topology;
 
 use std::path::PathBuf;
 
 use async_nats::jetstream;
 
+pub use self::backfills::{BackfillWatch, Backfills};
 pub use self::cancels::{CancelReply, CancelRequest};
+pub use self::dead_letters::DeadLetters;
 pub use self::link::Link;
+pub use self::presence::Presence;
 use super::topology::{Difference, Object};
 use crate::config::SecretError;
 
