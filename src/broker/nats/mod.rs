@@ -20,11 +20,12 @@ use std::path::PathBuf;
 
 use async_nats::jetstream;
 
-pub use self::backfills::{BackfillWatch, Backfills};
+pub use self::backfills::{Backfills, BackfillsError, Order};
 pub use self::cancels::{CancelReply, CancelRequest};
-pub use self::dead_letters::DeadLetters;
+pub use self::dead_letters::{DeadLetterError, DeadLetters, Replayed};
 pub use self::link::Link;
 pub use self::presence::Presence;
+pub use self::sweeper::{Sweeper, Swept};
 use super::topology::{Difference, Object};
 use crate::config::SecretError;
 
