@@ -1,10 +1,18 @@
 //! Everything that talks to a NATS server. Nothing outside this folder knows async-nats.
 
+mod cancel;
 mod connect;
+mod payload;
+mod results;
+mod submit;
 
 use async_nats::jetstream;
 
+pub use self::cancel::{CANCELLED, CancelError, CancelReply, CancelRequest, Cancelled, Held, cancelled};
 pub use self::connect::Link;
+pub use self::payload::{PayloadError, SendError};
+pub use self::results::{Ending, Endings, Found, Results, Since, Wanted};
+pub use self::submit::{Stored, Submitted, message_id};
 use crate::config::SecretError;
 
 /// A connection to the servers. Clones share it.
