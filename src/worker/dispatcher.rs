@@ -14,13 +14,13 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
-use self::pulls::Pulls;
+pub(super) use self::pulls::Pulls;
 use super::intake::{Intake, NotTaken, Taken};
 use super::run::Runs;
 use super::vitals::SharedVitals;
 use crate::broker::backfill::Backfill;
 use crate::broker::lease::{Delivery, End, LeaseId, LeaseMachine, Received, Settlement, SourceId};
-use crate::broker::nats::{Broker, CancelReply, CancelRequest};
+use crate::broker::nats::{Broker, CancelWish, Held as HeldState};
 use crate::broker::nats::source::{Acker, Delivered, Demand, Source};
 use crate::config::Settings;
 use crate::engine::Engine;
@@ -45,7 +45,7 @@ pub(super) enum Event {
     /// Who waits at a consumer.
     Demand(SourceId, Demand),
     /// Somebody does not want a job any more.
-    Cancel(String, oneshot::Sender<CancelReply>),
+    Cancel(String, oneshot::Sender<HeldState>),
 }
 
 /// What the worker holds of one job.
@@ -120,7 +120,7 @@ impl Dispatcher {
     pub(super) async fn run(
         mut self,
         mut reports: mpsc::Receiver<Event>,
-        mut cancels: mpsc::Receiver<CancelRequest>,
+        mut cancels: mpsc::Receiver<CancelWish>,
         drain: CancellationToken,
         abort: CancellationToken,
     ) -> Ending {
@@ -249,11 +249,11 @@ impl Dispatcher {
         });
     }
 
-    fn cancel(&mut self, token: &str, reply: oneshot::Sender<CancelReply>) {
+    fn cancel(&mut self, token: &str, reply: oneshot::Sender<HeldState>) {
         let is_it = |held: &Held| held.job.as_ref().is_some_and(|taken| taken.token == token);
         let Some(held) = self.held.values().find(|held| is_it(held)) else { return };
         let Some(taken) = &held.job else { return };
-        let answer = if held.running { CancelReply::Running } else { CancelReply::Queued };
+        let answer = if held.running { HeldState::Running } else { HeldState::Queued };
         if self.machine.cancel(&taken.job.job_id, self.begun.elapsed()) > 0 {
             // Whoever asked may have stopped waiting.
             let _ = reply.send(answer);

@@ -18,7 +18,7 @@ use super::vitals::SharedVitals;
 use crate::analyst::{Analyst, Worked};
 use crate::broker::lease::End;
 use crate::broker::nats::attempts::{AttemptLog, Attempts, Mark};
-use crate::broker::nats::Broker;
+use crate::broker::nats::{Broker, CANCELLED};
 use crate::broker::retry::{self, GivenUp};
 use crate::broker::wire::Reason;
 use crate::config::{CrashPoint, Settings};
@@ -80,7 +80,7 @@ impl Runs {
     /// Ends the job without work: somebody asked for that.
     pub(super) async fn cancelled(&self, taken: &Taken, stop: &CancellationToken) -> End {
         let message = "cancelled on request".to_owned();
-        self.publish_unworked(taken, Outcome::Failed { code: "cancelled".into(), message }, stop).await
+        self.publish_unworked(taken, Outcome::Failed { code: CANCELLED.into(), message }, stop).await
     }
 
     /// The worker was asked to stop.
@@ -166,7 +166,7 @@ impl Runs {
     async fn publish(&self, taken: &Taken, result: &AnalysisResult, stop: &CancellationToken) -> bool {
         let backfill = taken.letter.origin.backfill_id();
         let publish = until_done("publishing a result", || {
-            self.broker.publish_result(result, taken.encoding, backfill, taken.trace)
+            self.broker.publish_result(result, taken.encoding, taken.trace, backfill)
         });
         tokio::select! {
             biased;

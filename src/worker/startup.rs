@@ -15,7 +15,7 @@ use super::undertaker::Undertaker;
 use super::vitals::SharedVitals;
 use super::{WorkerError, presence};
 use crate::analyst::Analyst;
-use crate::broker::nats::{Broker, BrokerError, CancelRequest, DeadLetters, Presence};
+use crate::broker::nats::{Broker, BrokerError, CancelWish, DeadLetters, Presence, Sweeper};
 use crate::broker::shares::LaneShares;
 use crate::config::Settings;
 use crate::job::Language;
@@ -33,7 +33,7 @@ const LOOK_ANYWAY: u32 = 15;
 pub(super) struct Begun {
     pub dispatcher: Dispatcher,
     pub reports: mpsc::Receiver<Event>,
-    pub cancels: mpsc::Receiver<CancelRequest>,
+    pub cancels: mpsc::Receiver<CancelWish>,
     pub metrics: Option<MetricWriter>,
     pub presence: Presence,
     /// Ends the tasks beside the dispatcher.
@@ -110,7 +110,9 @@ pub(super) async fn begin(
     };
     let cancels = broker.cancel_requests(background.clone()).await?;
     tokio::spawn(presence::tell(presence.clone(), parts.engine.clone(), vitals.clone(), Arc::clone(settings), background.clone()));
-    tokio::spawn(crate::broker::nats::sweeper::run(broker.clone(), background.clone()));
+    let sweeper = Sweeper::new(broker, name, settings.limits.clone());
+    let ended = background.clone();
+    tokio::spawn(async move { sweeper.run(ended).await });
     tokio::spawn(keep_verifying(Arc::clone(settings), broker.clone(), vitals.clone(), background.clone()));
     let (dispatcher, reports) = Dispatcher::new(parts, pulls);
     Ok(Begun { dispatcher, reports, cancels, metrics: workshop.metrics, presence, background })

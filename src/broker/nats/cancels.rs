@@ -1,35 +1,24 @@
 //! The worker's side of cancelling: requests on `ctl.cancel.<token>`, answered by whoever holds the job.
 
 use futures_util::StreamExt;
-use serde::Serialize;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use super::{Broker, BrokerError};
+use super::{Broker, BrokerError, CancelReply, Held};
 use crate::broker::names;
 
 /// Requests that may wait for the dispatcher.
 const WAITING: usize = 64;
 
-/// What whoever holds the job was doing with it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(tag = "state", rename_all = "snake_case")]
-pub enum CancelReply {
-    /// It was waiting, and ends as cancelled.
-    Queued,
-    /// It was running, and is stopped.
-    Running,
-}
-
 /// A request: the job's token, and where the answer goes. Dropping it says nothing: the job is not here.
-pub type CancelRequest = (String, oneshot::Sender<CancelReply>);
+pub type CancelWish = (String, oneshot::Sender<Held>);
 
 impl Broker {
     /// Requests as they come, until `ended`.
     pub async fn cancel_requests(
         &self,
         ended: CancellationToken,
-    ) -> Result<mpsc::Receiver<CancelRequest>, BrokerError> {
+    ) -> Result<mpsc::Receiver<CancelWish>, BrokerError> {
         let (sender, requests) = mpsc::channel(WAITING);
         let subscribed = self.client.subscribe(format!("{}.*", names::CANCEL_PREFIX)).await;
         let mut messages = subscribed
@@ -49,9 +38,9 @@ impl Broker {
                 }
                 let client = client.clone();
                 tokio::spawn(async move {
-                    let (Ok(answer), Some(to)) = (answer.await, message.reply) else { return };
+                    let (Ok(state), Some(to)) = (answer.await, message.reply) else { return };
                     // A small enum of ours always encodes; whoever asked may have gone.
-                    let body = serde_json::to_vec(&answer).unwrap_or_default();
+                    let body = serde_json::to_vec(&CancelReply { state }).unwrap_or_default();
                     let _ = client.publish(to, body.into()).await;
                 });
             }

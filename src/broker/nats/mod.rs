@@ -3,16 +3,19 @@
 pub mod attempts;
 mod backfills;
 mod bodies;
+mod cancel;
 mod cancels;
 mod connect;
 mod dead_letters;
 mod identity;
 mod link;
+mod payload;
 mod presence;
-mod publish;
 mod records;
+mod results;
 mod scan;
 pub mod source;
+mod submit;
 mod sweeper;
 mod topology;
 
@@ -21,10 +24,14 @@ use std::path::PathBuf;
 use async_nats::jetstream;
 
 pub use self::backfills::{Backfills, BackfillsError, Order};
-pub use self::cancels::{CancelReply, CancelRequest};
+pub use self::cancel::{CANCELLED, CancelError, CancelReply, CancelRequest, Cancelled, Held, cancelled};
+pub use self::cancels::CancelWish;
 pub use self::dead_letters::{DeadLetterError, DeadLetters, Replayed};
 pub use self::link::Link;
+pub use self::payload::{PayloadError, SendError};
 pub use self::presence::Presence;
+pub use self::results::{Ending, Endings, Found, Results, Since, Wanted};
+pub use self::submit::{Stored, Submitted, message_id};
 pub use self::sweeper::{Sweeper, Swept};
 use super::topology::{Difference, Object};
 use crate::config::SecretError;
