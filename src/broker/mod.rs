@@ -9,4 +9,5 @@ pub mod dead_letter;
 pub mod names;
 pub mod nats;
 pub mod presence;
+pub mod topology;
 pub mod wire;
