@@ -12,6 +12,7 @@ mod assemble;
 mod carry;
 pub mod facts;
 mod gather;
+pub mod metrics;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;

@@ -3,8 +3,6 @@
 //! One blocking thread reads the input, a few restaurants are worked at a time, results go out as they are ready.
 //! Nothing is held longer than a restaurant is in work, so memory does not grow with the file.
 
-mod metrics;
-
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -12,7 +10,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::analyst::{Analyst, Worked};
+use crate::analyst::{Analyst, Worked, metrics};
 use crate::input::{InputError, JobReader};
 use crate::job::Job;
 use crate::result::{AnalysisResult, Outcome};

@@ -17,7 +17,7 @@ const WINDOW: usize = 20;
 
 /// Writes the record until `ended`.
 pub(super) async fn tell(
-    presence: Presence,
+    presence: Arc<Presence>,
     engine: Engine,
     vitals: SharedVitals,
     settings: Arc<Settings>,

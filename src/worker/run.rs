@@ -15,7 +15,7 @@ use super::failpoint::Failpoint;
 use super::intake::Taken;
 use super::undertaker::{Undertaker, until_done};
 use super::vitals::SharedVitals;
-use crate::analyst::{Analyst, Worked};
+use crate::analyst::{Analyst, Worked, metrics};
 use crate::broker::lease::End;
 use crate::broker::nats::attempts::{AttemptLog, Attempts, Mark};
 use crate::broker::nats::{Broker, CANCELLED};
@@ -26,7 +26,6 @@ use crate::result::{AnalysisResult, Outcome};
 use crate::store::FactStore;
 use crate::store::home::FactHome;
 use crate::store::metric_writer::MetricSink;
-use crate::telemetry::rows;
 
 /// Before a job whose run panicked is tried again.
 pub(super) const AFTER_PANIC: Duration = Duration::from_secs(5);
@@ -133,12 +132,14 @@ impl Runs {
         }
         self.failpoint.reached(CrashPoint::Published);
         if let Some(sink) = &self.metrics {
-            let source = rows::Source {
-                worker: &self.worker,
+            let trace_id = taken.trace.trace_id();
+            let source = metrics::Source {
                 result_id: &taken.head.result_id,
+                worker: &self.worker,
                 lane: Some(taken.letter.origin.lane),
+                trace_id: Some(&trace_id),
             };
-            rows::offer(sink, &taken.job, &worked, source);
+            metrics::offer(sink, &taken.job, &worked, source);
         }
         self.failpoint.reached(CrashPoint::Recorded);
         if let Some(mark) = mark

@@ -17,6 +17,7 @@ use super::{WorkerError, presence};
 use crate::analyst::Analyst;
 use crate::broker::nats::{Broker, BrokerError, CancelWish, DeadLetters, Presence, Sweeper};
 use crate::broker::shares::LaneShares;
+use crate::broker::topology::Topology;
 use crate::config::Settings;
 use crate::job::Language;
 use crate::runtime;
@@ -35,7 +36,7 @@ pub(super) struct Begun {
     pub reports: mpsc::Receiver<Event>,
     pub cancels: mpsc::Receiver<CancelWish>,
     pub metrics: Option<MetricWriter>,
-    pub presence: Presence,
+    pub presence: Arc<Presence>,
     /// Ends the tasks beside the dispatcher.
     pub background: CancellationToken,
 }
@@ -93,7 +94,7 @@ pub(super) async fn begin(
         vitals: vitals.clone(),
         failpoint: Failpoint::new(settings.sim.crash_at),
     };
-    let presence = Presence::new(broker);
+    let presence = Arc::new(Presence::new(broker));
     let mut pulls = Pulls::new(LaneShares::new(settings.worker.weights));
     for lane in Lane::ALL {
         pulls.add(broker.lane(lane).await?, Origin::lane(lane), None);
@@ -109,7 +110,7 @@ pub(super) async fn begin(
         backfills: broker.watch_backfills(background.clone()),
     };
     let cancels = broker.cancel_requests(background.clone()).await?;
-    tokio::spawn(presence::tell(presence.clone(), parts.engine.clone(), vitals.clone(), Arc::clone(settings), background.clone()));
+    tokio::spawn(presence::tell(Arc::clone(&presence), parts.engine.clone(), vitals.clone(), Arc::clone(settings), background.clone()));
     let sweeper = Sweeper::new(broker, name, settings.limits.clone());
     let ended = background.clone();
     tokio::spawn(async move { sweeper.run(ended).await });
@@ -149,6 +150,7 @@ async fn prepare_languages(reader: &crate::analysis::reader::Reader, settings: &
 async fn verified(settings: &Settings, broker: &Broker, vitals: &SharedVitals) -> Result<(), BrokerError> {
     let mut looks = tokio::time::interval(LOOK_AGAIN);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let desired = Topology::desired(&settings.nats);
     let mut told = None;
     loop {
         looks.tick().await;
@@ -157,7 +159,7 @@ async fn verified(settings: &Settings, broker: &Broker, vitals: &SharedVitals) -
         if !connected {
             continue;
         }
-        let fault = match broker.verify(&settings.nats).await {
+        let fault = match broker.verify(&desired).await {
             Ok(()) => None,
             Err(error @ BrokerError::Version { .. }) => return Err(error),
             Err(error) => Some(error.to_string()),
@@ -181,6 +183,7 @@ async fn keep_verifying(
 ) {
     let mut looks = tokio::time::interval(LOOK_AGAIN);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let desired = Topology::desired(&settings.nats);
     for look in 0_u32.. {
         tokio::select! {
             () = ended.cancelled() => return,
@@ -191,7 +194,7 @@ async fn keep_verifying(
         if !before.nats_connected || !(is_suspect || look % LOOK_ANYWAY == 0) {
             continue;
         }
-        let fault = match broker.verify(&settings.nats).await {
+        let fault = match broker.verify(&desired).await {
             Ok(()) => None,
             // Not asked is not wrong.
             Err(BrokerError::Request { .. }) => continue,

@@ -96,7 +96,7 @@ impl DeadLetters {
             message = message.header(names::BODY_OBJECT, name).header(names::BODY_SHA256, digest);
             body.clear();
         }
-        self.broker.publish(dead_letter::subject(letter), message.payload(body.into())).await?;
+        self.broker.publish_message(dead_letter::subject(letter), message.payload(body.into())).await?;
         Ok(())
     }
 
@@ -152,7 +152,7 @@ impl DeadLetters {
             .message_id(dead_letter::replay_id(sequence))
             .expected_stream(names::JOBS_STREAM)
             .payload(letter.payload.into());
-        let ack = self.broker.publish(letter.subject, message).await?;
+        let ack = self.broker.publish_message(letter.subject, message).await?;
         self.drop(sequence).await?;
         Ok(Replayed { sequence: ack.sequence, repeated: ack.duplicate })
     }
@@ -235,7 +235,7 @@ impl DeadLetters {
 
 impl Broker {
     /// Publishes a message and waits until it is stored.
-    pub(super) async fn publish(
+    pub(super) async fn publish_message(
         &self,
         subject: String,
         message: PublishMessage,
