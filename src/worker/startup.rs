@@ -15,7 +15,7 @@ use super::undertaker::Undertaker;
 use super::vitals::SharedVitals;
 use super::{WorkerError, presence};
 use crate::analyst::Analyst;
-use crate::broker::nats::{Broker, BrokerError, CancelWish, DeadLetters, Presence, Sweeper};
+use crate::broker::nats::{Backfills, Broker, BrokerError, CancelWish, DeadLetters, Presence, Sweeper};
 use crate::broker::shares::LaneShares;
 use crate::broker::topology::Topology;
 use crate::config::Settings;
@@ -107,7 +107,7 @@ pub(super) async fn begin(
         runs: Arc::new(runs),
         vitals: vitals.clone(),
         work: work.clone(),
-        backfills: broker.watch_backfills(background.clone()),
+        backfills: Backfills::watch(broker, background.clone()),
     };
     let cancels = broker.cancel_requests(background.clone()).await?;
     tokio::spawn(presence::tell(Arc::clone(&presence), parts.engine.clone(), vitals.clone(), Arc::clone(settings), background.clone()));
