@@ -4,7 +4,7 @@ use std::io;
 use std::process::ExitCode;
 
 use clap::Parser;
-use maitred::cli::{Cli, Command, Exit, Overrides, cancel, logging, model, results, show, submit};
+use maitred::cli::{Cli, Command, Exit, Overrides, cancel, init, logging, model, results, show, submit};
 #[cfg(feature = "llama")]
 use maitred::cli::{measure, run as analyse, speed};
 use maitred::model::model_store;
@@ -23,7 +23,11 @@ fn main() -> ExitCode {
 
 fn run(cli: Cli) -> anyhow::Result<Exit> {
     let flags = match &cli.command {
-        Command::Config(_) | Command::Model(_) | Command::Results(_) | Command::Cancel(_) => Overrides::default(),
+        Command::Config(_)
+        | Command::Init(_)
+        | Command::Model(_)
+        | Command::Results(_)
+        | Command::Cancel(_) => Overrides::default(),
         Command::Submit(args) => args.overrides(),
         #[cfg(feature = "llama")]
         Command::Analyze(args) => args.overrides(),
@@ -36,6 +40,7 @@ fn run(cli: Cli) -> anyhow::Result<Exit> {
     logging::init(&config.settings.log);
     match cli.command {
         Command::Config(command) => show::run(&command, &config, &mut io::stdout().lock())?,
+        Command::Init(args) => block_on(init::run(args, &config.settings, &mut io::stdout().lock()))?,
         Command::Model(command) => model::run(command, &model_store(config.settings.models.dir.as_deref())?)?,
         Command::Submit(args) => {
             return block_on(submit::run(&args, &config.settings, cli.common.quiet));

@@ -6,4 +6,5 @@
 
 pub mod names;
 pub mod nats;
+pub mod topology;
 pub mod wire;

@@ -6,6 +6,7 @@ pub mod analyze;
 pub mod bench;
 pub mod cancel;
 pub mod eval;
+pub mod init;
 pub mod interrupt;
 pub mod logging;
 #[cfg(feature = "llama")]
@@ -75,6 +76,8 @@ pub enum Command {
     /// Show the settings in force.
     #[command(subcommand)]
     Config(show::ConfigCommand),
+    /// Create or check what the fleet needs on its servers.
+    Init(init::InitArgs),
     /// Fetch, convert and inspect models.
     #[command(subcommand)]
     Model(model::ModelCommand),
