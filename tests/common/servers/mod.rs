@@ -4,6 +4,7 @@
 //!   test itself is killed.
 //! - Whatever a child wrote is in a file in its folder, and on stderr when the test panics.
 //! - `start` is `None` where the server is not installed, said on stderr; under `CI` that is a failure.
+//! - It knows nothing of the package, so that the library's own tests can use it too.
 //! - All calls block until what they say is true; none of them sleeps and hopes.
 #![allow(dead_code, unused_imports, reason = "each test binary uses what it needs of this")]
 
@@ -11,27 +12,21 @@ use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
 
-mod checker;
 mod nats;
 mod port;
 mod postgres;
 mod process;
-mod program;
 mod proxy;
 mod redis;
 mod server;
-mod workload;
 
-pub use checker::{Checker, Report};
 pub use nats::{Nats, NatsConfig, connect};
 pub use port::Port;
 pub use postgres::{Postgres, PostgresConfig};
 pub use process::{Process, Spec};
-pub use program::{Maitred, Program, Ran};
 pub use proxy::{Mode, Proxy};
 pub use redis::{Redis, RedisConfig};
 pub use server::{Manners, Server};
-pub use workload::{Workload, real_restaurants};
 
 /// How long anything may take before it is taken for broken: generous, because the machine may be busy.
 pub const LIMIT: Duration = Duration::from_mins(1);
@@ -78,7 +73,7 @@ fn on_path(name: &str) -> Vec<PathBuf> {
 }
 
 /// The value of a variable that is set and not empty.
-fn variable(name: &str) -> Option<PathBuf> {
+pub fn variable(name: &str) -> Option<PathBuf> {
     std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from)
 }
 

@@ -6,7 +6,8 @@ use async_nats::jetstream::{self, Context, stream};
 use maitred::broker::names;
 use serde_json::json;
 
-use crate::common::servers::{Checker, LIMIT, Nats};
+use crate::common::fleet::Checker;
+use crate::common::servers::{LIMIT, Nats};
 
 /// The streams, as far as the checker reads them.
 async fn streams(nats: &Nats) -> Context {

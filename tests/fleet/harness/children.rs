@@ -10,7 +10,8 @@ use maitred::job::Analysis;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::common::servers::{Maitred, Process, Redis, Spec, Workload, real_restaurants, wait_until};
+use crate::common::fleet::{Maitred, Workload, real_restaurants};
+use crate::common::servers::{Process, Redis, Spec, wait_until};
 
 /// A shell that starts another program and waits for it; the other program's id.
 fn family(folder: &Path) -> (Process, i32) {

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::ops::{Deref, DerefMut};
 use std::path::{Path, PathBuf};
 
-use super::{LIMIT, Process, Spec, poll, variable};
+use crate::common::servers::{LIMIT, Process, Spec, poll, variable};
 
 /// A folder with the program in it, and its settings.
 #[derive(Debug, Clone)]

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use tokio::io::AsyncReadExt;
 use tokio::time::interval;
 
-use super::connect;
+use crate::common::servers::connect;
 
 /// The jobs of a test and the server they went through.
 #[derive(Debug)]
