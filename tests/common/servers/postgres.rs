@@ -186,7 +186,8 @@ fn user() -> Option<Option<(u32, u32)>> {
 /// A fresh cluster, made once for all tests: `initdb` takes seconds, a copy does not.
 fn template(bin: &Path, user: Option<(u32, u32)>) -> PathBuf {
     let version = bin.to_string_lossy().replace('/', "-");
-    let kept = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    // The tests of the library itself have no such folder.
+    let kept = option_env!("CARGO_TARGET_TMPDIR").map_or_else(std::env::temp_dir, PathBuf::from);
     let template = kept.join(format!("postgres{version}-{}", user.map_or(0, |(uid, _)| uid)));
     if !template.is_dir() {
         let folder = tempfile::tempdir().unwrap();
