@@ -6,10 +6,12 @@ pub mod breaker;
 mod codec;
 #[cfg(test)]
 mod contract;
+pub mod home;
 mod lru;
 pub mod memory;
 pub mod metric_writer;
 pub mod metrics;
+pub mod postgres;
 pub mod redis;
 /// Real servers, which the fleet's tests start too.
 #[cfg(test)]
