@@ -113,6 +113,11 @@ impl Breaker {
         }
     }
 
+    /// Whether nothing is admitted before a rest.
+    pub const fn is_open(&self) -> bool {
+        matches!(self.state, State::Open { .. })
+    }
+
     fn enter(&mut self, state: State) {
         self.state = state;
         self.generation += 1;

@@ -6,10 +6,18 @@ pub mod breaker;
 mod codec;
 #[cfg(test)]
 mod contract;
+pub mod home;
 mod lru;
 pub mod memory;
 pub mod metric_writer;
 pub mod metrics;
+pub mod postgres;
+pub mod redis;
+/// Real servers, which the fleet's tests start too.
+#[cfg(test)]
+#[expect(unused_imports, reason = "there are servers that stores do not need")]
+#[path = "../../tests/common/servers/mod.rs"]
+mod servers;
 pub mod sqlite;
 
 use std::future::Future;
