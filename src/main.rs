@@ -4,6 +4,8 @@ use std::io;
 use std::process::ExitCode;
 
 use clap::Parser;
+#[cfg(unix)]
+use maitred::cli::worker;
 use maitred::cli::{Cli, Command, Exit, Overrides, cancel, init, logging, model, results, show, submit};
 #[cfg(feature = "llama")]
 use maitred::cli::{measure, run as analyse, speed};
@@ -29,6 +31,8 @@ fn run(cli: Cli) -> anyhow::Result<Exit> {
         | Command::Results(_)
         | Command::Cancel(_) => Overrides::default(),
         Command::Submit(args) => args.overrides(),
+        #[cfg(unix)]
+        Command::Worker(args) => args.overrides(),
         #[cfg(feature = "llama")]
         Command::Analyze(args) => args.overrides(),
         #[cfg(feature = "llama")]
@@ -45,6 +49,8 @@ fn run(cli: Cli) -> anyhow::Result<Exit> {
         Command::Submit(args) => {
             return block_on(submit::run(&args, &config.settings, cli.common.quiet));
         }
+        #[cfg(unix)]
+        Command::Worker(_) => return worker::run(&config.settings),
         Command::Results(args) => return block_on(results::run(&args, &config.settings)),
         Command::Cancel(args) => return block_on(cancel::run(&args, &config.settings)),
         #[cfg(feature = "llama")]

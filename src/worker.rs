@@ -117,7 +117,7 @@ pub async fn run(
         if let Err(error) = begun.presence.remove(&name).await {
             tracing::debug!(%error, "left without signing off");
         }
-        broker.close().await;
+        broker.flush().await;
     };
     if tokio::time::timeout(FAREWELL, farewell).await.is_err() {
         tracing::warn!("left without a word to some server: it did not listen");
@@ -136,6 +136,7 @@ fn lease_settings(settings: &Settings) -> LeaseSettings {
     LeaseSettings {
         ack_wait: settings.nats.ack_wait,
         max_hold: worker.max_hold,
+        stall_timeout: worker.stall_timeout,
         job_timeout: worker.job_timeout,
         grace: worker.grace,
         slots: worker.slots,

@@ -23,6 +23,8 @@ pub mod spent;
 pub mod submit;
 pub mod table;
 pub mod text;
+#[cfg(unix)]
+pub mod worker;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -64,6 +66,9 @@ pub struct Common {
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Take jobs from the queue and work them.
+    #[cfg(unix)]
+    Worker(worker::WorkerArgs),
     /// Analyse the restaurants of a file.
     #[cfg(feature = "llama")]
     Analyze(analyze::AnalyzeArgs),

@@ -214,7 +214,7 @@ fn tell(taken: &Taken, result: &AnalysisResult) {
         job = taken.job.job_id,
         restaurant = taken.job.restaurant_id,
         lane = %taken.letter.origin.lane,
-        outcome = result.outcome.name(),
+        outcome = result.outcome.status(),
         reviews = taken.job.reviews.len(),
         read = result.usage.reviews_read,
         delivered = taken.letter.delivered,

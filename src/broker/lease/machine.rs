@@ -3,7 +3,7 @@
 //! Every event first looks at the clock (`observe`: which leases are doubtful by now), then does its own part, then
 //! lets start what may start (`dispatch`, in `order`).
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
 use super::recent::Recent;
@@ -199,6 +199,11 @@ impl LeaseMachine {
             self.hand_back(id);
         }
         self.conclude();
+    }
+
+    /// The sources of queued jobs: where others may wait for what is held here.
+    pub fn queued_sources(&self) -> BTreeSet<SourceId> {
+        self.table.iter().filter(|(_, lease)| lease.key().is_some()).map(|(id, _)| id.source).collect()
     }
 
     /// How many jobs may be asked for now. Beyond the slots only with a backlog: without one, a job that waits here

@@ -158,6 +158,13 @@ fn lines(differences: &[Difference]) -> String {
 }
 
 impl Broker {
+    /// Sends what is still to be sent, as the last thing before the end.
+    pub async fn flush(&self) {
+        if let Err(error) = self.client.flush().await {
+            tracing::debug!(%error, "not everything was sent");
+        }
+    }
+
     /// Whether there is a connection, and since when.
     pub fn link(&self) -> tokio::sync::watch::Receiver<Link> {
         self.link.clone()
