@@ -5,7 +5,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use time::OffsetDateTime;
 
 use super::undertaker::Undertaker;
 use crate::analyst::{Analyst, Place};
@@ -66,7 +65,6 @@ pub(super) struct Letter {
     pub origin: Origin,
     pub sequence: u64,
     pub delivered: u64,
-    pub published_at: OffsetDateTime,
     pub subject: String,
     pub headers: std::collections::BTreeMap<String, Vec<String>>,
     pub body: bytes::Bytes,
@@ -122,7 +120,6 @@ impl Intake {
             origin,
             sequence: delivered.sequence,
             delivered: delivered.delivered,
-            published_at: delivered.published_at,
             subject: delivered.subject,
             headers: delivered.headers,
             body: delivered.body,
