@@ -3,12 +3,15 @@
 use std::fmt::Write as _;
 use std::io::{BufRead, BufReader};
 use std::net::{Ipv4Addr, TcpStream};
+use std::ops::{Deref, DerefMut};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use tempfile::TempDir;
+use nix::sys::signal::Signal;
 
-use super::{LIMIT, Port, Process, Spec, installed, on_path, poll};
+use super::{Manners, Port, Server, Spec, cache_home, installed, on_path, variable};
+
+const MANNERS: Manners = Manners { ready: greets, end: Signal::SIGTERM, tidy: None };
 
 /// What a test wants to be different.
 #[derive(Debug, Clone, Default)]
@@ -21,20 +24,17 @@ pub struct NatsConfig {
     pub includes: Vec<&'static str>,
     /// Further lines of the configuration: users, TLS.
     pub lines: String,
-    /// Variables that those lines use.
+    /// Variables that those files and lines use.
     pub environment: Vec<(String, String)>,
     /// The user and password of `url()`, as `user:password`.
     pub login: Option<String>,
 }
 
-/// A server with its store; killed when dropped.
+/// A nats-server with its store; killed when dropped.
 #[derive(Debug)]
 pub struct Nats {
-    // Before the folder, so that the process ends before its folder does.
-    process: Process,
-    port: Port,
+    server: Server,
     login: Option<String>,
-    folder: TempDir,
 }
 
 impl Nats {
@@ -53,69 +53,55 @@ impl Nats {
         let store = ("NATS_STORE_DIR".into(), folder.path().join("store").into());
         let others = config.environment.iter().map(|(name, value)| (name.into(), value.into()));
         spec.environment.extend(others.chain([store]));
-        let mut nats = Self { process: Process::start(spec), port, login: config.login.clone(), folder };
-        nats.wait_ready();
-        Some(nats)
+        Some(Self { server: Server::start(spec, port, folder, MANNERS), login: config.login.clone() })
     }
 
     pub fn url(&self) -> String {
         let login = self.login.as_ref().map(|login| format!("{login}@")).unwrap_or_default();
-        format!("nats://{login}127.0.0.1:{}", self.port())
+        format!("nats://{login}{}", self.address())
     }
 
-    pub const fn port(&self) -> u16 {
-        self.port.number()
-    }
-
-    pub fn folder(&self) -> &Path {
-        self.folder.path()
-    }
-
-    pub fn log(&self) -> String {
-        self.process.log()
-    }
-
-    /// SIGKILL; the store stays.
-    pub fn kill(&mut self) {
-        self.process.kill();
-    }
-
-    pub fn stop(&mut self) {
-        self.process.stop();
-    }
-
-    pub fn cont(&mut self) {
-        self.process.cont();
-    }
-
-    /// Asks it to end, and waits for that.
-    pub fn terminate(&mut self) {
-        self.process.signal(nix::sys::signal::Signal::SIGTERM);
-        self.process.wait_code();
-    }
-
-    /// Kills it if it runs; the same store, on the same port, ready.
-    pub fn restart(&mut self) {
-        self.process.restart();
-        self.wait_ready();
-    }
-
-    /// Waits until it greets, which it does after it has recovered its streams.
-    pub fn wait_ready(&mut self) {
-        self.process.wait_line("Server is ready");
-        let port = self.port();
-        let ready = poll(LIMIT, || greeting(port).filter(|line| line.starts_with("INFO ")));
-        assert!(ready.is_some(), "nats-server does not greet on port {port}");
+    /// A client of its own, as the login of the test.
+    pub async fn connect(&self) -> async_nats::Client {
+        connect(&self.url()).await.unwrap()
     }
 }
 
-/// The first line that a server says to a client.
-fn greeting(port: u16) -> Option<String> {
-    let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).ok()?;
-    stream.set_read_timeout(Some(Duration::from_secs(1))).ok()?;
-    let mut line = String::new();
-    BufReader::new(stream).read_line(&mut line).ok()?;
-    Some(line)
+/// A client. async-nats overlooks a user and password in the URL, so they are taken out of it here.
+pub async fn connect(url: &str) -> Result<async_nats::Client, async_nats::ConnectError> {
+    let address: async_nats::ServerAddr = url.parse().unwrap();
+    let mut options = async_nats::ConnectOptions::new();
+    if let (Some(user), Some(password)) = (address.username(), address.password()) {
+        options = options.user_and_password(user.to_owned(), password.to_owned());
+    }
+    options.connect(address).await
+}
+
+impl Deref for Nats {
+    type Target = Server;
+
+    fn deref(&self) -> &Server {
+        &self.server
+    }
+}
+
+impl DerefMut for Nats {
+    fn deref_mut(&mut self) -> &mut Server {
+        &mut self.server
+    }
+}
+
+/// Whether it greets, as it does to all, also to those who must log in. It listens only after it has recovered its
+/// streams.
+fn greets(port: u16) -> bool {
+    let greeting = || -> std::io::Result<String> {
+        let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
+        stream.set_read_timeout(Some(Duration::from_secs(1)))?;
+        let mut line = String::new();
+        BufReader::new(stream).read_line(&mut line)?;
+        Ok(line)
+    };
+    greeting().is_ok_and(|line| line.starts_with("INFO ") && line.contains("\"jetstream\":true"))
 }
 
 /// The file that is deployed, on another port.
@@ -143,11 +129,9 @@ fn include(folder: &Path, file: &str) -> String {
 
 /// The server that `make servers` installs, unless another one is named.
 fn program() -> Option<PathBuf> {
-    let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     if let Some(named) = variable("MAITRED_NATS_SERVER") {
         return installed("nats-server at MAITRED_NATS_SERVER", [named]);
     }
-    let cache = variable("XDG_CACHE_HOME").or_else(|| variable("HOME").map(|home| home.join(".cache")));
-    let own = cache.map(|cache| cache.join("maitred/servers/nats-server"));
+    let own = cache_home().map(|cache| cache.join("servers/nats-server"));
     installed("nats-server", own.into_iter().chain(on_path("nats-server")))
 }
