@@ -1,7 +1,5 @@
 //! The connection, and what `maitred init` makes of a server.
 
-use std::path::Path;
-use std::process::{Command, Output};
 use std::time::Duration;
 
 use async_nats::jetstream::{self, consumer, stream};
@@ -11,6 +9,7 @@ use maitred::broker::topology::{Action, Difference, Topology};
 use maitred::config::{NatsSettings, Secret, SecretUrl, Settings};
 use tokio::sync::watch;
 
+use crate::common::fleet::{Maitred, Ran};
 use crate::common::servers::{LIMIT, Nats};
 
 /// The default settings for this server, with a quick eye on the connection.
@@ -22,23 +21,12 @@ pub fn settings(url: &str) -> NatsSettings {
     }
 }
 
-/// `maitred …` to its end, with these settings and no others.
-pub fn maitred(arguments: &[&str], folder: &Path, environment: &[(&str, &str)]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_maitred"))
-        .args(arguments)
-        .env_clear()
-        .envs(environment.iter().copied())
-        .current_dir(folder)
-        .output()
-        .unwrap()
-}
-
 pub async fn wait_link(link: &mut watch::Receiver<Link>, so: impl FnMut(&Link) -> bool) -> Link {
     *tokio::time::timeout(LIMIT, link.wait_for(so)).await.expect("the link does not change").unwrap()
 }
 
 async fn context(nats: &Nats) -> jetstream::Context {
-    jetstream::new(async_nats::connect(nats.url()).await.unwrap())
+    jetstream::new(nats.connect().await)
 }
 
 async fn stream_names(nats: &Nats) -> Vec<String> {
@@ -47,23 +35,16 @@ async fn stream_names(nats: &Nats) -> Vec<String> {
     names
 }
 
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn init_makes_everything_once_and_a_dry_run_nothing() {
     let Some(nats) = Nats::start() else { return };
-    let url = nats.url();
-    let init = |arguments: &[&str]| maitred(arguments, nats.folder(), &[("MAITRED__NATS__URL", &url)]);
-    let dry = init(&["init", "--dry-run"]);
-    assert!(dry.status.success(), "{}", text(&dry.stderr));
-    assert_eq!(text(&dry.stdout).lines().filter(|line| line.starts_with("would create ")).count(), 12);
+    let maitred = Maitred::new(nats.folder()).set("nats.url", nats.url());
+    let lines =
+        |ran: Ran, start: &str| ran.ended(0).stdout.lines().filter(|line| line.starts_with(start)).count();
+    assert_eq!(lines(maitred.run(&["init", "--dry-run"]), "would create "), 12);
     assert_eq!(stream_names(&nats).await, [""; 0]);
 
-    let made = init(&["init"]);
-    assert!(made.status.success(), "{}", text(&made.stderr));
-    assert_eq!(text(&made.stdout).lines().filter(|line| line.starts_with("created ")).count(), 12);
+    assert_eq!(lines(maitred.run(&["init"]), "created "), 12);
     assert_eq!(
         stream_names(&nats).await,
         [
@@ -78,15 +59,10 @@ async fn init_makes_everything_once_and_a_dry_run_nothing() {
         ]
     );
 
-    let again = init(&["init"]);
-    assert!(again.status.success());
-    assert!(
-        text(&again.stdout).lines().all(|line| line.starts_with("unchanged ")),
-        "{}",
-        text(&again.stdout)
-    );
-    let broker = Broker::connect(&settings(&url), "test").await.unwrap();
-    broker.verify(&Topology::desired(&settings(&url))).await.unwrap();
+    assert_eq!(lines(maitred.run(&["init"]), "unchanged "), 12);
+    let settings = settings(&nats.url());
+    let broker = Broker::connect(&settings, "test").await.unwrap();
+    broker.verify(&Topology::desired(&settings)).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -186,12 +162,10 @@ async fn what_cannot_be_changed_is_refused_before_anything_is_done() {
         ..stream::Config::default()
     };
     context(&nats).await.create_stream(wrong).await.unwrap();
-    let url = nats.url();
+    let maitred = Maitred::new(nats.folder()).set("nats.url", nats.url());
     for arguments in [&["init", "--dry-run"][..], &["init"]] {
-        let refused = maitred(arguments, nats.folder(), &[("MAITRED__NATS__URL", &url)]);
-        assert_eq!(refused.status.code(), Some(1));
-        let told = text(&refused.stderr);
-        assert!(told.contains("stream REVIEW_JOBS: retention is workqueue, limits is wanted"), "{told}");
+        let refused = maitred.run(arguments).ended(1);
+        refused.told(&["stream REVIEW_JOBS: retention is workqueue, limits is wanted"]);
     }
     assert_eq!(stream_names(&nats).await, ["REVIEW_JOBS"]);
 }

@@ -24,7 +24,7 @@ pub struct NatsConfig {
     pub includes: Vec<&'static str>,
     /// Further lines of the configuration: users, TLS.
     pub lines: String,
-    /// Variables that those lines use.
+    /// Variables that those files and lines use.
     pub environment: Vec<(String, String)>,
     /// The user and password of `url()`, as `user:password`.
     pub login: Option<String>,
