@@ -4,7 +4,7 @@ use std::io;
 use std::process::ExitCode;
 
 use clap::Parser;
-use maitred::cli::{Cli, Command, Exit, Overrides, logging, model, show};
+use maitred::cli::{Cli, Command, Exit, Overrides, init, logging, model, show};
 #[cfg(feature = "llama")]
 use maitred::cli::{measure, run as analyse, speed};
 use maitred::model::model_store;
@@ -23,7 +23,7 @@ fn main() -> ExitCode {
 
 fn run(cli: Cli) -> anyhow::Result<Exit> {
     let flags = match &cli.command {
-        Command::Config(_) | Command::Model(_) => Overrides::default(),
+        Command::Config(_) | Command::Init(_) | Command::Model(_) => Overrides::default(),
         #[cfg(feature = "llama")]
         Command::Analyze(args) => args.overrides(),
         #[cfg(feature = "llama")]
@@ -35,6 +35,7 @@ fn run(cli: Cli) -> anyhow::Result<Exit> {
     logging::init(&config.settings.log);
     match cli.command {
         Command::Config(command) => show::run(&command, &config, &mut io::stdout().lock())?,
+        Command::Init(args) => block_on(init::run(args, &config.settings, &mut io::stdout().lock()))?,
         Command::Model(command) => model::run(command, &model_store(config.settings.models.dir.as_deref())?)?,
         #[cfg(feature = "llama")]
         Command::Analyze(args) => {
@@ -53,7 +54,6 @@ fn run(cli: Cli) -> anyhow::Result<Exit> {
 }
 
 /// Runs to the end on few threads: the engine has its own, and everything else waits most of the time.
-#[cfg(feature = "llama")]
 fn block_on<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let done = runtime.block_on(work);

@@ -19,6 +19,8 @@ pub fn init(log: &LogSettings) {
         .with_default(LevelFilter::from_level(others))
         // The models' library warns of much that is as it should be; what matters comes back as an error.
         .with_target("llama-cpp-2", LevelFilter::from_level(library))
+        // It logs each attempt to connect, and whole messages; what happens to the connection we tell ourselves.
+        .with_target("async_nats", LevelFilter::OFF)
         .with_target(env!("CARGO_CRATE_NAME"), LevelFilter::from_level(log.level));
     let lines = tracing_subscriber::fmt::layer().with_writer(|| BesideProgress);
     let registry = tracing_subscriber::registry().with(filter);

@@ -5,6 +5,7 @@
 pub mod analyze;
 pub mod bench;
 pub mod eval;
+pub mod init;
 pub mod logging;
 #[cfg(feature = "llama")]
 pub mod measure;
@@ -64,6 +65,8 @@ pub enum Command {
     /// Show the settings in force.
     #[command(subcommand)]
     Config(show::ConfigCommand),
+    /// Create or check what the fleet needs on its servers.
+    Init(init::InitArgs),
     /// Fetch, convert and inspect models.
     #[command(subcommand)]
     Model(model::ModelCommand),

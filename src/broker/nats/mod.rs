@@ -1,10 +1,16 @@
 //! Everything that talks to a NATS server. Nothing outside this folder knows async-nats.
 
 mod connect;
+mod identity;
+mod link;
+mod topology;
+
+use std::path::PathBuf;
 
 use async_nats::jetstream;
 
-pub use self::connect::Link;
+pub use self::link::Link;
+use super::topology::{Difference, Object};
 use crate::config::SecretError;
 
 /// A connection to the servers. Clones share it.
@@ -18,17 +24,56 @@ pub struct Broker {
 /// Why the broker cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum BrokerError {
-    /// A secret or certificate cannot be used.
+    /// A secret or certificate cannot be read.
     #[error(transparent)]
     Secret(#[from] SecretError),
-    /// The servers are not there, or refuse us.
-    #[error("cannot connect to nats at {url}: {cause}; start it, or correct `nats.url` and its credentials")]
+    /// A file of credentials can be read, but is none.
+    #[error("`{path}` holds no usable credentials; replace the file or correct `{key}`")]
+    Credentials {
+        /// The setting that names the file.
+        key: &'static str,
+        /// The file.
+        path: PathBuf,
+    },
+    /// The URL cannot be used.
+    #[error("`nats.url` ({url}) cannot be used: {what}; write for example nats://127.0.0.1:4222")]
+    Url {
+        /// The URL, secrets hidden.
+        url: String,
+        /// What is wrong with it.
+        what: String,
+    },
+    /// The servers are not there.
+    #[error("cannot connect to nats at {url}: {cause}; start it, or correct `nats.url`")]
     Connect {
         /// The servers, secrets hidden.
         url: String,
         /// What happened.
         cause: async_nats::ConnectError,
     },
+    /// The servers do not take our credentials.
+    #[error(
+        "nats at {url} refuses the credentials: {cause}; correct those in `nats.url`, `nats.creds_file` or `nats.nkey_file`"
+    )]
+    Refused {
+        /// The servers, secrets hidden.
+        url: String,
+        /// What happened.
+        cause: async_nats::ConnectError,
+    },
+    /// We do not trust the servers' certificate, or they do not trust ours.
+    #[error(
+        "no trusted connection to nats at {url}: {cause}; correct `nats.tls_ca`, `nats.tls_cert` and `nats.tls_key`"
+    )]
+    Tls {
+        /// The servers, secrets hidden.
+        url: String,
+        /// What happened.
+        cause: async_nats::ConnectError,
+    },
+    /// There was no connection yet.
+    #[error("not connected to nats yet")]
+    Away,
     /// The server lacks what we need.
     #[error("the nats server is {found}; 2.10.25 or newer is needed, 2.14 recommended")]
     Version {
@@ -41,6 +86,19 @@ pub enum BrokerError {
         /// What.
         what: String,
     },
+    /// Something is not as the settings say. It is never corrected by the way: others may rely on it.
+    #[error("the server differs from the settings; correct these, or run `maitred init`:\n  {}", lines(.0))]
+    Drift(Vec<Difference>),
+    /// Something cannot become what the settings say.
+    #[error(
+        "the server cannot change this in what exists; correct the settings, or delete the {0} with all that it \
+         holds and run `maitred init` again:\n  {found}",
+        found = lines(.1)
+    )]
+    Fixed(Object, Vec<Difference>),
+    /// Settings were written, and are not there.
+    #[error("the server took these settings and did not keep them; a newer server is needed:\n  {}", lines(.0))]
+    Ignored(Vec<Difference>),
     /// A request failed: it may be tried again.
     #[error("{what}: {cause}")]
     Request {
@@ -58,6 +116,22 @@ impl BrokerError {
     ) -> impl FnOnce(Box<dyn std::error::Error + Send + Sync>) -> Self {
         move |cause| Self::Request { what, cause }
     }
+
+    /// Whether it may go away while one waits: the servers' state, not our settings.
+    pub const fn may_pass(&self) -> bool {
+        matches!(
+            self,
+            Self::Connect { .. }
+                | Self::Refused { .. }
+                | Self::Tls { .. }
+                | Self::Away
+                | Self::Request { .. }
+        )
+    }
+}
+
+fn lines(differences: &[Difference]) -> String {
+    differences.iter().map(Difference::to_string).collect::<Vec<_>>().join("\n  ")
 }
 
 impl Broker {
@@ -66,8 +140,8 @@ impl Broker {
         self.link.clone()
     }
 
-    /// Bytes of one message that the server takes.
+    /// Bytes of one message that the server takes; before the first connection, the usual number.
     pub fn max_payload(&self) -> usize {
-        self.client.server_info().max_payload
+        self.client.max_payload()
     }
 }

@@ -20,8 +20,12 @@ pub struct NatsConfig {
     pub max_payload: Option<u64>,
     /// Bytes that the streams may hold.
     pub max_store: Option<u64>,
-    /// Further lines of the configuration: users, TLS, includes.
+    /// Further files of deploy/nats.
+    pub includes: Vec<&'static str>,
+    /// Further lines of the configuration: users, TLS.
     pub lines: String,
+    /// Variables that those files and lines use.
+    pub environment: Vec<(String, String)>,
     /// The user and password of `url()`, as `user:password`.
     pub login: Option<String>,
 }
@@ -45,7 +49,10 @@ impl Nats {
         let port = Port::free();
         let file = folder.path().join("nats.conf");
         std::fs::write(&file, render(config, port.number(), folder.path())).unwrap();
-        let spec = Spec::new("nats-server", &program, folder.path()).arguments(["-c".into(), file]);
+        let mut spec = Spec::new("nats-server", &program, folder.path()).arguments(["-c".into(), file]);
+        let store = ("NATS_STORE_DIR".into(), folder.path().join("store").into());
+        let others = config.environment.iter().map(|(name, value)| (name.into(), value.into()));
+        spec.environment.extend(others.chain([store]));
         Some(Self { server: Server::start(spec, port, folder, MANNERS), login: config.login.clone() })
     }
 
@@ -97,18 +104,27 @@ fn greets(port: u16) -> bool {
     greeting().is_ok_and(|line| line.starts_with("INFO ") && line.contains("\"jetstream\":true"))
 }
 
+/// The file that is deployed, on another port.
 fn render(config: &NatsConfig, port: u16, folder: &Path) -> String {
-    let mut text = format!("listen: \"127.0.0.1:{port}\"\n");
-    let store = folder.join("store");
-    let _ = writeln!(text, "jetstream {{ store_dir: \"{}\", sync_interval: always", store.display());
+    let mut text = include(folder, "nats.conf");
+    let _ = writeln!(text, "listen: \"127.0.0.1:{port}\"\nhttp: \"127.0.0.1:-1\"");
     if let Some(bytes) = config.max_store {
-        let _ = writeln!(text, "  max_file_store: {bytes}");
+        let block = "store_dir: $NATS_STORE_DIR, sync_interval: always";
+        let _ = writeln!(text, "jetstream {{ {block}, max_file_store: {bytes} }}");
     }
-    text.push_str("}\n");
     if let Some(bytes) = config.max_payload {
         let _ = writeln!(text, "max_payload: {bytes}");
     }
+    for file in &config.includes {
+        text += &include(folder, file);
+    }
     text + &config.lines
+}
+
+/// A line that includes a file of deploy/nats. The server takes all paths for relative ones.
+fn include(folder: &Path, file: &str) -> String {
+    let up = "../".repeat(folder.components().count());
+    format!("include \"{up}{}/deploy/nats/{file}\"\n", env!("CARGO_MANIFEST_DIR"))
 }
 
 /// The server that `make servers` installs, unless another one is named.

@@ -1,0 +1,97 @@
+//! `maitred init`: makes on the servers what the fleet needs, or says what it would make. Idempotent, and the only
+//! command that creates or changes streams, buckets, consumers and tables.
+
+use std::io::{self, Write};
+
+use clap::Args;
+
+use crate::broker::nats::{Broker, BrokerError};
+use crate::broker::topology::{Action, Step, Topology};
+use crate::config::Settings;
+
+/// Arguments of `maitred init`.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct InitArgs {
+    /// Only show what would be created or changed.
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+/// Runs the command. What is printed has happened, or with `--dry-run` would.
+pub async fn run(args: InitArgs, settings: &Settings, to: &mut impl Write) -> anyhow::Result<()> {
+    let broker = Broker::connect(&settings.nats, "maitred init").await?;
+    broker.require_version()?;
+    let desired = Topology::desired(&settings.nats);
+    if args.dry_run {
+        let plan = broker.plan(&desired).await?;
+        print(to, &plan, Tense::Would)?;
+        refuse(plan)?;
+    } else {
+        print(to, &broker.init(&desired).await?, Tense::Has)?;
+    }
+    // THE LEAD WIRES THIS: if settings.postgres.url is set, run (or with --dry-run list) store::postgres's migrations.
+    Ok(())
+}
+
+#[derive(Clone, Copy)]
+enum Tense {
+    Has,
+    Would,
+}
+
+fn print(to: &mut impl Write, steps: &[Step], tense: Tense) -> io::Result<()> {
+    for Step { object, action } in steps {
+        let (word, found) = match (action, tense) {
+            (Action::Create, Tense::Has) => ("created", None),
+            (Action::Create, Tense::Would) => ("would create", None),
+            (Action::Change(found), Tense::Has) => ("changed", Some(found)),
+            (Action::Change(found), Tense::Would) => ("would change", Some(found)),
+            (Action::Keep, _) => ("unchanged", None),
+            (Action::Refuse(found), _) => ("cannot change", Some(found)),
+        };
+        writeln!(to, "{word:<13} {object}")?;
+        for difference in found.into_iter().flatten() {
+            let (field, actual, desired) = (difference.field, &difference.actual, &difference.desired);
+            writeln!(to, "{:13} {field}: {actual} -> {desired}", "")?;
+        }
+    }
+    Ok(())
+}
+
+/// A dry run ends as the run itself would.
+fn refuse(plan: Vec<Step>) -> Result<(), BrokerError> {
+    let refused = plan.into_iter().find_map(|step| match step.action {
+        Action::Refuse(found) => Some(BrokerError::Fixed(step.object, found)),
+        Action::Create | Action::Change(_) | Action::Keep => None,
+    });
+    refused.map_or(Ok(()), Err)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    fn printed(actual: &Topology, tense: Tense) -> String {
+        let mut to = Vec::new();
+        print(&mut to, &Topology::desired(&Settings::default().nats).plan(actual), tense).unwrap();
+        String::from_utf8(to).unwrap()
+    }
+
+    #[test]
+    fn each_object_is_a_line_and_each_difference_one_below_it() {
+        let mut actual = Topology::desired(&Settings::default().nats);
+        actual.consumers[0].ack_wait = Duration::from_secs(60);
+        actual.streams.remove(0);
+        let would = printed(&actual, Tense::Would);
+        assert!(
+            would.starts_with("would create  stream REVIEW_JOBS\nunchanged     stream ANALYSIS_RESULTS\n"),
+            "{would}"
+        );
+        assert!(
+            would.contains("would change  consumer worker-hi\n              ack_wait: 1m -> 30s\n"),
+            "{would}"
+        );
+        assert!(printed(&actual, Tense::Has).contains("changed       consumer worker-hi\n"));
+    }
+}
