@@ -76,7 +76,7 @@ pub async fn run<S: FactStore>(
                 stats.add(&worked.result);
                 goodput.record(sample(&worked));
                 if let Some(sink) = &metrics {
-                    metrics::offer(sink, &job, &worked);
+                    metrics::offer(sink, &job, &worked, metrics::Source::file(&job));
                 }
                 tell(Event::Result(&worked.result, bytes))?;
             }
