@@ -1,7 +1,7 @@
 //! The sweeper: what the server gives up becomes a dead letter.
 //!
 //! After `nats.max_deliver` deliveries the server stops delivering a job and says so once, in an advisory that names the
-//! job's sequence and nothing else. The job itself stays in its stream. The sweeper reads the advisories, loads the job,
+//! job's sequence and nothing else; it does so when the lane is asked for jobs next. The job itself stays in its stream. The sweeper reads the advisories, loads the job,
 //! writes the letter and acks. All workers share one durable consumer; each runs a sweeper, and any of them will do.
 //!
 //! **The worker that was only slow.** The server gives a job up when the lease of its last delivery ends. The worker that
@@ -43,8 +43,9 @@ use crate::scheduler::Lane;
 
 /// Advisories in one request: each may take a while.
 const BATCH: usize = 16;
-/// How long a request waits for one.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// How long a request waits for one. Short, because a request does not outlive a restart of the server, and is not
+/// known to be lost before its time is over.
+const PATIENCE: Duration = Duration::from_secs(5);
 /// When something failed, the next try is this much later.
 const REST: Duration = Duration::from_secs(5);
 
