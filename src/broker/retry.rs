@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::lease::LEAST_DELAY;
 
 /// Greatest delay of a job that comes back.
-pub const LONGEST_DELAY: Duration = Duration::from_secs(300);
+pub const LONGEST_DELAY: Duration = Duration::from_mins(5);
 
 /// What a failure says of the job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
