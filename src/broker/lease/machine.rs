@@ -283,7 +283,7 @@ impl LeaseMachine {
 
     fn take_in(&mut self, id: LeaseId, delivery: Delivery) -> Received {
         let renewed = delivery.not_before.min(self.now);
-        let late = self.now - renewed >= self.settings.ack_wait;
+        let late = self.now.saturating_sub(renewed) >= self.settings.ack_wait;
         let mut unreported = 0;
         match self.table.get_mut(&id) {
             Some(lease) if !lease.goes_back() => {

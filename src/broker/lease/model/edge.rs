@@ -151,7 +151,7 @@ impl Edge {
                 assert!(self.drained);
                 self.server.settle(id, Settlement::Nak(None), self.now);
             }
-            Received::Late => assert!(self.now - delivery.not_before >= self.settings.ack_wait),
+            Received::Late => assert!(self.now.saturating_sub(delivery.not_before) >= self.settings.ack_wait),
         }
         self.act();
         true
@@ -215,9 +215,9 @@ impl Edge {
     pub(super) fn leave(&mut self, abort: bool) {
         self.drained = true;
         if abort {
-            self.machine.abort(self.now)
+            self.machine.abort(self.now);
         } else {
-            self.machine.drain(self.now)
+            self.machine.drain(self.now);
         }
         self.act();
     }
@@ -275,7 +275,7 @@ impl Edge {
                 Action::Forget(id) => {
                     let (now, link, ack_wait) = (self.now, self.link, self.settings.ack_wait);
                     let life = self.lives.remove(&id).unwrap();
-                    let doubtful = now - life.renewed >= ack_wait;
+                    let doubtful = now.saturating_sub(life.renewed) >= ack_wait;
                     assert!(doubtful || !link || life.unconfirmed, "I1: {id} is forgotten: {life:?}");
                     assert!(life.work != Work::Running, "{id} is forgotten and still runs");
                 }
