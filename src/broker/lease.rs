@@ -6,18 +6,20 @@
 //!
 //! Invariants, held by [`LeaseMachine::check`] and by the model test:
 //!
-//! - I1. No job is lost. A lease leaves the table only settled, or forgotten because it is doubtful: then the server
-//!   lends the job again.
+//! - I1. No job is lost. A lease leaves the table only settled, or forgotten: then the server lends the job again.
 //! - I2. At most one run at a time of a lease, of a result id and of a restaurant.
-//! - I3. Once a lease is being settled it is never renewed, and only the same settlement is repeated. A delivery that
-//!   follows a hand-back begins a new life of the lease.
+//! - I3. Once a lease is being settled it is never renewed. An ack or a term is repeated until it is confirmed; a
+//!   hand-back is said once, because a second one could hit the next holder. A delivery that follows a hand-back
+//!   begins a new life of the lease.
 //! - I4. At most `slots` run, a suspect alone; no slot stays free while a queued job may start.
 //! - I5. An edge that asks for at most [`LeaseMachine::room`] less what it has asked for already and may still get
 //!   holds at most `slots + look_ahead` leases, whatever the server redelivers.
 //!
 //! A lease is *doubtful* when `ack_wait` has passed since it was last known to be ours. Somebody else may have the
 //! job by then. What runs is finished, published and acked, which is harmless because results are idempotent; but a
-//! doubtful lease is never handed back, because that would take the job from its new holder, and never renewed.
+//! doubtful lease is never handed back, because that would take the job from its new holder, and never renewed. What
+//! cannot be handed back in time, for want of a link or because nobody confirmed it, is forgotten: `ack_wait` passes
+//! and the job is lent again.
 //!
 //! What is absent: how results are published, failures counted and delays chosen ([`super::retry`]), and which lane
 //! is asked ([`super::shares`]). The table is searched from end to end: it holds dozens of leases, not thousands.
@@ -184,7 +186,7 @@ pub enum Action {
     Stale(LeaseId),
     /// It is not wanted any more: publish a cancelled result; [`LeaseMachine::ended`] follows.
     Cancelled(LeaseId),
-    /// Drop it without a word: the lease is doubtful.
+    /// Drop it without a word: it may be somebody else's, or a word may come too late.
     Forget(LeaseId),
 }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::lease::LEAST_DELAY;
 
 /// Greatest delay of a job that comes back.
-pub const LONGEST_DELAY: Duration = Duration::from_secs(300);
+pub const LONGEST_DELAY: Duration = Duration::from_mins(5);
 
 /// What a failure says of the job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -95,9 +95,8 @@ pub const fn verdict(history: History, limits: Limits) -> Verdict {
 pub fn delay(failures: u32, random: f64) -> Duration {
     let doubled = 2_u32.checked_pow(failures.max(1)).unwrap_or(u32::MAX);
     let bound = LEAST_DELAY.saturating_mul(doubled).min(LONGEST_DELAY);
-    // `max` with a number is a number, whatever the other is.
-    let random = random.max(0.0).min(1.0);
-    LEAST_DELAY + (bound - LEAST_DELAY).mul_f64(random)
+    let random = if random > 0.0 { random.min(1.0) } else { 0.0 };
+    LEAST_DELAY + bound.saturating_sub(LEAST_DELAY).mul_f64(random)
 }
 
 #[cfg(test)]

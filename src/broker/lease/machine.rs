@@ -43,7 +43,7 @@ pub struct LeaseMachine {
     pub(super) results: Recent<String, ()>,
     pub(super) now: Duration,
     engine_well: Duration,
-    link_up: bool,
+    pub(super) link_up: bool,
     pub(super) mode: Mode,
     pub(super) actions: Vec<Action>,
     pub(super) totals: LeaseCounts,
@@ -76,8 +76,10 @@ impl LeaseMachine {
 
     /// A delivery came, not decoded yet. From now on it is held and renewed, if the answer is [`Received::Decode`].
     pub fn received(&mut self, id: LeaseId, delivery: Delivery, now: Duration) -> Received {
-        self.observe(now);
+        self.now = self.now.max(now);
+        // Before the look at the clock: a lease that is lent anew must not be forgotten for its past.
         let received = self.take_in(id, delivery);
+        self.observe(now);
         self.conclude();
         received
     }
@@ -105,7 +107,8 @@ impl LeaseMachine {
         self.conclude();
     }
 
-    /// A settlement got through, or did not: then it is asked for again later.
+    /// A settlement got through, or it is not known to: an ack or a term is then asked for again later. A hand-back is
+    /// not: said twice, the second could take the job from its next holder.
     pub fn settled(&mut self, id: LeaseId, ok: bool, now: Duration) {
         self.observe(now);
         self.note_outcome(id, ok);
@@ -285,7 +288,7 @@ impl LeaseMachine {
 
     fn take_in(&mut self, id: LeaseId, delivery: Delivery) -> Received {
         let renewed = delivery.not_before.min(self.now);
-        let late = self.now - renewed >= self.settings.ack_wait;
+        let late = self.now.saturating_sub(renewed) >= self.settings.ack_wait;
         let mut unreported = 0;
         match self.table.get_mut(&id) {
             Some(lease) if !lease.goes_back() => {
@@ -295,10 +298,8 @@ impl LeaseMachine {
                 return Received::Merged;
             }
             // The server took it back and lends it again before the edge could say so: a new life.
-            Some(Lease { unreported: earlier, state: State::Settling { due, .. }, .. }) => {
-                unreported = *earlier + u32::from(due.is_none());
-            }
-            _ => {}
+            Some(lease) => unreported = lease.unreported + 1,
+            None => {}
         }
         if let Some(settlement) = self.finished.get(&id) {
             self.totals.again += 1;
@@ -323,6 +324,11 @@ impl LeaseMachine {
             return;
         }
         let State::Settling { settlement, tries, due } = &mut lease.state else { return };
+        let handed_back = matches!(settlement, Settlement::Nak(_));
+        if !ok && handed_back {
+            // It may have got through all the same, and the job be somebody else's.
+            return self.forget(id);
+        }
         if !ok {
             let pause = FIRST_PAUSE.saturating_mul(2_u32.saturating_pow(*tries)).min(LONGEST_PAUSE);
             *tries += 1;
@@ -332,7 +338,7 @@ impl LeaseMachine {
         let settlement = *settlement;
         self.table.remove(&id);
         // What was handed back comes again.
-        if !matches!(settlement, Settlement::Nak(_)) {
+        if !handed_back {
             self.finished.put(id, settlement);
         }
     }

@@ -7,6 +7,7 @@ use super::table::{Lease, Stage, State};
 use super::{Action, JobHead, LeaseId, Settlement};
 
 /// What the order says of the queued job whose turn it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Turn {
     Start,
     /// Its restaurant is running: others pass.
@@ -49,14 +50,15 @@ impl LeaseMachine {
         }
         let mut passed = Vec::new();
         while self.busy.len() < self.settings.slots && !self.suspect_runs() {
-            let Some((_, id)) = self.ready.pop() else { break };
-            match self.turn(id) {
+            let Some(id) = self.ready.peek().copied() else { break };
+            let turn = self.turn(id);
+            if turn == Turn::Hold {
+                break;
+            }
+            self.ready.pop();
+            match turn {
                 Turn::Start => self.start(id),
-                Turn::Pass => passed.push(id),
-                Turn::Hold => {
-                    passed.push(id);
-                    break;
-                }
+                Turn::Pass | Turn::Hold => passed.push(id),
             }
         }
         // Back to their places: keys come from arrival and cost, which have not changed. Only among equal keys do they
@@ -82,19 +84,20 @@ impl LeaseMachine {
 
     /// Gives a job back that was not begun, at once.
     pub(super) fn hand_back(&mut self, id: LeaseId) {
-        if self.table.get(&id).is_some_and(|lease| !lease.doubtful) {
+        self.settle(id, Settlement::Nak(None));
+        if self.table.get(&id).is_some_and(Lease::goes_back) {
             self.totals.handed_back += 1;
         }
-        self.settle(id, Settlement::Nak(None));
     }
 
-    /// Says the last word on a lease. A doubtful one is not handed back but forgotten.
+    /// Says the last word on a lease. A doubtful one is not handed back but forgotten, and so is one without a link:
+    /// the client would keep the word until there is a link, and by then somebody else may have the job.
     pub(super) fn settle(&mut self, id: LeaseId, settlement: Settlement) {
         let Some(lease) = self.table.get_mut(&id) else { return };
         if matches!(lease.state, State::Settling { .. }) {
             return;
         }
-        if lease.doubtful && matches!(settlement, Settlement::Nak(_)) {
+        if matches!(settlement, Settlement::Nak(_)) && (lease.doubtful || !self.link_up) {
             return self.forget(id);
         }
         let state = mem::replace(&mut lease.state, State::Settling { settlement, tries: 0, due: None });
@@ -102,7 +105,7 @@ impl LeaseMachine {
         self.leave(id, state, settlement == Settlement::Ack);
     }
 
-    /// Drops a doubtful lease without a word: the server lends its job again.
+    /// Drops a lease without a word: the server lends its job again.
     pub(super) fn forget(&mut self, id: LeaseId) {
         let Some(lease) = self.table.remove(&id) else { return };
         self.totals.forgotten += 1;

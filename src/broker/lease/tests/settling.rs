@@ -25,7 +25,7 @@ fn a_settlement_that_did_not_get_through_is_repeated_until_it_does() {
         assert_eq!(desk.actions(), [], "not at once");
         let due = desk.machine.next_due().unwrap();
         assert!(due > desk.now);
-        desk.freeze(due - desk.now);
+        desk.freeze(due.saturating_sub(desk.now));
         assert_eq!(desk.tick(), [ack(1)]);
     }
     desk.settled(1, true);
@@ -132,7 +132,7 @@ fn renewals_without_a_link_do_not_count() {
     desk.queue(2);
     desk.actions();
     desk.machine.link(false, desk.now);
-    let actions = desk.pass(ACK_WAIT - secs(1));
+    let actions = desk.pass(secs(39));
     assert_eq!(actions, []);
     desk.machine.link(true, desk.now);
     assert_eq!(desk.tick().len(), 2, "in time");
@@ -173,14 +173,54 @@ fn a_doubtful_lease_stays_doubtful_unless_the_job_is_delivered_again() {
 }
 
 #[test]
-fn a_hand_back_that_does_not_get_through_in_time_is_dropped() {
+fn a_queued_job_that_is_lent_anew_keeps_its_place() {
+    let mut desk = Desk::new(1, 1);
+    desk.queue(1);
+    desk.queue(2);
+    desk.actions();
+    desk.freeze(ACK_WAIT);
+    assert_eq!(desk.deliver_as(id(2), 2), Received::Merged);
+    assert_eq!(desk.actions(), [], "above all it is not forgotten for its past");
+    desk.tick();
+    desk.end(1, End::Done);
+    assert_eq!(desk.actions(), [ack(1), start(2)]);
+}
+
+#[test]
+fn a_hand_back_is_said_once() {
     let mut desk = Desk::new(1, 0);
     desk.queue(1);
     desk.end(1, End::Retry(secs(9)));
+    desk.actions();
     desk.settled(1, false);
+    assert_eq!(
+        desk.actions(),
+        [Action::Forget(id(1))],
+        "it may have got through, and the job be lent to another"
+    );
+    assert!(desk.machine.is_empty());
+}
+
+#[test]
+fn a_hand_back_that_nobody_confirms_is_dropped_in_the_end() {
+    let mut desk = Desk::new(1, 0);
+    desk.queue(1);
+    desk.end(1, End::Retry(secs(9)));
     desk.actions();
     desk.freeze(ACK_WAIT);
     assert_eq!(desk.tick(), [Action::Forget(id(1))]);
+}
+
+#[test]
+fn without_a_link_nothing_is_handed_back() {
+    let mut desk = Desk::new(1, 1);
+    desk.queue(1);
+    desk.queue(2);
+    desk.actions();
+    desk.machine.link(false, desk.now);
+    desk.machine.drain(desk.now);
+    desk.end(1, End::Interrupted);
+    assert_eq!(desk.actions(), [Action::Forget(id(2)), Action::Forget(id(1))]);
 }
 
 #[test]
