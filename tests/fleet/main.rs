@@ -7,6 +7,8 @@ mod common;
 mod dlq;
 mod ground;
 mod harness;
+mod scaling;
+mod kill;
 mod security;
 mod stores;
 mod topology;
