@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use async_nats::jetstream;
 
 pub use self::link::Link;
+pub use self::topology::possible;
 use super::topology::{Difference, Object};
 use crate::config::SecretError;
 
@@ -80,6 +81,11 @@ pub enum BrokerError {
         /// What it is.
         found: String,
     },
+    /// Nobody answers requests to JetStream.
+    #[error(
+        "the nats server runs without JetStream, or this login has none; switch it on (deploy/nats/nats.conf)"
+    )]
+    NoJetStream,
     /// Something that `maitred init` makes is not there.
     #[error("{what} is missing on the server; run `maitred init`")]
     Missing {
