@@ -39,9 +39,8 @@ async fn stream_names(nats: &Nats) -> Vec<String> {
 async fn init_makes_everything_once_and_a_dry_run_nothing() {
     let Some(nats) = Nats::start() else { return };
     let maitred = Maitred::new(nats.folder()).set("nats.url", nats.url());
-    let lines = |ran: Ran, start: &str| {
-        ran.ended(0).stdout.lines().filter(|line| line.starts_with(start)).count()
-    };
+    let lines =
+        |ran: Ran, start: &str| ran.ended(0).stdout.lines().filter(|line| line.starts_with(start)).count();
     assert_eq!(lines(maitred.run(&["init", "--dry-run"]), "would create "), 12);
     assert_eq!(stream_names(&nats).await, [""; 0]);
 
