@@ -15,7 +15,6 @@ pub mod postgres;
 pub mod redis;
 /// Real servers, which the fleet's tests start too.
 #[cfg(test)]
-#[expect(unused_imports, reason = "there are servers that stores do not need")]
 #[path = "../../tests/common/servers/mod.rs"]
 mod servers;
 pub mod sqlite;

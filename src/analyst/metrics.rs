@@ -17,11 +17,11 @@ use crate::store::metrics::{
 use crate::telemetry::goodput::Window;
 
 /// Which worker an embedded run is.
-pub(super) const WORKER: &str = "embedded";
+pub const WORKER: &str = "embedded";
 
 /// What a row says of the job's way besides what working it gave.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Source<'a> {
+pub struct Source<'a> {
     /// Identity of the result.
     pub result_id: &'a str,
     /// Who worked it.
@@ -34,13 +34,13 @@ pub(crate) struct Source<'a> {
 
 impl<'a> Source<'a> {
     /// A job from a file.
-    pub(super) fn file(job: &'a Job) -> Self {
+    pub fn file(job: &'a Job) -> Self {
         Self { result_id: &job.job_id, worker: WORKER, lane: None, trace_id: None }
     }
 }
 
 /// Offers a row for each request and each analysis of the job.
-pub(crate) fn offer(sink: &MetricSink, job: &Job, worked: &Worked, source: Source<'_>) {
+pub fn offer(sink: &MetricSink, job: &Job, worked: &Worked, source: Source<'_>) {
     let created_at = OffsetDateTime::now_utc();
     for (number, record) in worked.cost.requests.iter().enumerate() {
         sink.offer(MetricRow::Request(request(number, record, job, worked, source, created_at)));
@@ -53,7 +53,7 @@ pub(crate) fn offer(sink: &MetricSink, job: &Job, worked: &Worked, source: Sourc
 }
 
 /// Offers the run's goodput.
-pub(super) fn offer_window(sink: &MetricSink, window: Window) {
+pub fn offer_window(sink: &MetricSink, window: Window) {
     let row = GoodputWindow { worker: WORKER.into(), ended_at: OffsetDateTime::now_utc(), window };
     sink.offer(MetricRow::Goodput(row));
 }
