@@ -11,7 +11,12 @@ use crate::job::{Analysis, Review};
 
 /// Digest of one text: the key of its facts.
 pub fn text_digest(text: &str) -> String {
-    hex(&Sha256::digest(text.as_bytes()))
+    bytes_digest(text.as_bytes())
+}
+
+/// Digest of any bytes: the name of an object.
+pub fn bytes_digest(bytes: &[u8]) -> String {
+    hex(&Sha256::digest(bytes))
 }
 
 /// Digest over the ids and texts of a review set, whatever order they stand in.

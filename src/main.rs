@@ -4,7 +4,9 @@ use std::io;
 use std::process::ExitCode;
 
 use clap::Parser;
-use maitred::cli::{Cli, Command, Exit, Overrides, init, logging, model, show};
+#[cfg(unix)]
+use maitred::cli::worker;
+use maitred::cli::{Cli, Command, Exit, Overrides, cancel, init, logging, model, results, show, submit};
 #[cfg(feature = "llama")]
 use maitred::cli::{measure, run as analyse, speed};
 use maitred::model::model_store;
@@ -23,7 +25,14 @@ fn main() -> ExitCode {
 
 fn run(cli: Cli) -> anyhow::Result<Exit> {
     let flags = match &cli.command {
-        Command::Config(_) | Command::Init(_) | Command::Model(_) => Overrides::default(),
+        Command::Config(_)
+        | Command::Init(_)
+        | Command::Model(_)
+        | Command::Results(_)
+        | Command::Cancel(_) => Overrides::default(),
+        Command::Submit(args) => args.overrides(),
+        #[cfg(unix)]
+        Command::Worker(args) => args.overrides(),
         #[cfg(feature = "llama")]
         Command::Analyze(args) => args.overrides(),
         #[cfg(feature = "llama")]
@@ -37,6 +46,13 @@ fn run(cli: Cli) -> anyhow::Result<Exit> {
         Command::Config(command) => show::run(&command, &config, &mut io::stdout().lock())?,
         Command::Init(args) => block_on(init::run(args, &config.settings, &mut io::stdout().lock()))?,
         Command::Model(command) => model::run(command, &model_store(config.settings.models.dir.as_deref())?)?,
+        Command::Submit(args) => {
+            return block_on(submit::run(&args, &config.settings, cli.common.quiet));
+        }
+        #[cfg(unix)]
+        Command::Worker(_) => return worker::run(&config.settings),
+        Command::Results(args) => return block_on(results::run(&args, &config.settings)),
+        Command::Cancel(args) => return block_on(cancel::run(&args, &config.settings)),
         #[cfg(feature = "llama")]
         Command::Analyze(args) => {
             return block_on(analyse::run(&args, &config.settings, cli.common.quiet));

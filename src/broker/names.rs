@@ -47,6 +47,12 @@ pub const TRACEPARENT: &str = "traceparent";
 pub const BODY_OBJECT: &str = "Maitred-Body-Object";
 /// SHA-256 of that object, lower-case hex.
 pub const BODY_SHA256: &str = "Maitred-Body-Sha256";
+/// The code of a dead letter's reason.
+pub const REASON: &str = "Maitred-Reason";
+/// The job of a dead letter.
+pub const JOB: &str = "Maitred-Job";
+/// Identity of a message, by which the server drops a second one.
+pub const MESSAGE_ID: &str = "Nats-Msg-Id";
 /// The backfill for which a result was made.
 pub const BACKFILL: &str = "Maitred-Backfill";
 
@@ -83,6 +89,11 @@ pub fn lane_consumer(lane: Lane) -> String {
 /// Durable consumer of a backfill.
 pub fn backfill_consumer(id: &str) -> String {
     format!("backfill-{id}")
+}
+
+/// The backfill whose consumer this is.
+pub fn backfill_of(consumer: &str) -> Option<&str> {
+    consumer.strip_prefix("backfill-")
 }
 
 /// A job id as a token: ids may hold what keys and subjects may not.

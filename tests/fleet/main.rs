@@ -4,6 +4,9 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod dlq;
+mod ground;
 mod harness;
 mod security;
+mod stores;
 mod topology;
