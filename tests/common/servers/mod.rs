@@ -67,7 +67,7 @@ pub fn skipped(why: &str) {
 }
 
 /// The program's places on `PATH`.
-fn on_path(name: &str) -> Vec<PathBuf> {
+pub fn on_path(name: &str) -> Vec<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path).map(|folder| folder.join(name)).collect()
 }
@@ -78,7 +78,7 @@ pub fn variable(name: &str) -> Option<PathBuf> {
 }
 
 /// The folder of what the project's scripts install and fetch (scripts/env.sh).
-fn cache_home() -> Option<PathBuf> {
+pub fn cache_home() -> Option<PathBuf> {
     let cache = variable("XDG_CACHE_HOME").or_else(|| variable("HOME").map(|home| home.join(".cache")));
     cache.map(|cache| cache.join("maitred"))
 }

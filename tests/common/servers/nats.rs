@@ -5,13 +5,15 @@ use std::io::{BufRead, BufReader};
 use std::net::{Ipv4Addr, TcpStream};
 use std::ops::{Deref, DerefMut};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
 use super::{Manners, Port, Server, Spec, cache_home, installed, on_path, variable};
 
-const MANNERS: Manners = Manners { ready: greets, end: Signal::SIGTERM, tidy: None };
+/// Older ones lose streams when they crash.
+const LEAST: [u32; 3] = [2, 10, 25];
 
 /// What a test wants to be different.
 #[derive(Debug, Clone, Default)]
@@ -38,13 +40,15 @@ pub struct Nats {
 }
 
 impl Nats {
+    pub const MANNERS: Manners = Manners { ready: greets, end: Signal::SIGTERM, tidy: None };
+
     /// A server as it runs in production, ready; `None` where there is none.
     pub fn start() -> Option<Self> {
         Self::start_with(&NatsConfig::default())
     }
 
     pub fn start_with(config: &NatsConfig) -> Option<Self> {
-        let program = program()?;
+        let program = Self::program()?;
         let folder = tempfile::tempdir().unwrap();
         let port = Port::free();
         let file = folder.path().join("nats.conf");
@@ -53,12 +57,24 @@ impl Nats {
         let store = ("NATS_STORE_DIR".into(), folder.path().join("store").into());
         let others = config.environment.iter().map(|(name, value)| (name.into(), value.into()));
         spec.environment.extend(others.chain([store]));
-        Some(Self { server: Server::start(spec, port, folder, MANNERS), login: config.login.clone() })
+        Some(Self { server: Server::start(spec, port, folder, Self::MANNERS), login: config.login.clone() })
     }
 
     pub fn url(&self) -> String {
         let login = self.login.as_ref().map(|login| format!("{login}@")).unwrap_or_default();
         format!("nats://{login}{}", self.address())
+    }
+
+    /// The server that `make servers` installs, unless another one is named.
+    pub fn program() -> Option<PathBuf> {
+        let own = cache_home().map(|cache| cache.join("servers/nats-server"));
+        let program = match variable("MAITRED_NATS_SERVER") {
+            Some(named) => installed("nats-server at MAITRED_NATS_SERVER", [named]),
+            None => installed("nats-server", own.into_iter().chain(on_path("nats-server"))),
+        }?;
+        let version = version(&program);
+        assert!(version >= LEAST, "{} is {version:?}, {LEAST:?} is needed: make servers", program.display());
+        Some(program)
     }
 
     /// A client of its own, as the login of the test.
@@ -127,11 +143,11 @@ fn include(folder: &Path, file: &str) -> String {
     format!("include \"{up}{}/deploy/nats/{file}\"\n", env!("CARGO_MANIFEST_DIR"))
 }
 
-/// The server that `make servers` installs, unless another one is named.
-fn program() -> Option<PathBuf> {
-    if let Some(named) = variable("MAITRED_NATS_SERVER") {
-        return installed("nats-server at MAITRED_NATS_SERVER", [named]);
-    }
-    let own = cache_home().map(|cache| cache.join("servers/nats-server"));
-    installed("nats-server", own.into_iter().chain(on_path("nats-server")))
+/// Such as 2.14.6; zeros where it does not say.
+fn version(program: &Path) -> [u32; 3] {
+    let output = Command::new(program).arg("--version").output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let numbers = text.trim().rsplit('v').next().unwrap_or_default();
+    let mut numbers = numbers.split('.').map(|number| number.parse().unwrap_or(0));
+    std::array::from_fn(|_| numbers.next().unwrap_or(0))
 }

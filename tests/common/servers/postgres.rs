@@ -56,6 +56,11 @@ impl Postgres {
         Some(Self { server, bin })
     }
 
+    /// The folder of its programs.
+    pub fn bin(&self) -> &Path {
+        &self.bin
+    }
+
     /// As the owner of everything.
     pub fn url(&self) -> String {
         self.url_as("postgres", "postgres")

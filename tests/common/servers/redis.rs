@@ -10,8 +10,6 @@ use nix::sys::signal::Signal;
 
 use super::{Manners, Port, Server, Spec, installed, on_path};
 
-const MANNERS: Manners = Manners { ready: answers, end: Signal::SIGTERM, tidy: None };
-
 /// What a test wants to be different.
 #[derive(Debug, Clone, Default)]
 pub struct RedisConfig {
@@ -29,6 +27,8 @@ pub struct Redis {
 }
 
 impl Redis {
+    pub const MANNERS: Manners = Manners { ready: answers, end: Signal::SIGTERM, tidy: None };
+
     /// A server as it runs in production, ready; `None` where there is none.
     pub fn start() -> Option<Self> {
         Self::start_with(&RedisConfig::default())
@@ -41,7 +41,7 @@ impl Redis {
         let file = folder.path().join("redis.conf");
         std::fs::write(&file, render(config, port.number(), folder.path())).unwrap();
         let spec = Spec::new("redis-server", &program, folder.path()).arguments([file]);
-        Some(Self { server: Server::start(spec, port, folder, MANNERS), login: config.login.clone() })
+        Some(Self { server: Server::start(spec, port, folder, Self::MANNERS), login: config.login.clone() })
     }
 
     pub fn url(&self) -> String {
@@ -51,7 +51,17 @@ impl Redis {
 
     /// Sends a command as a person would type it; the first bytes of the answer, as they come.
     pub fn command(&self, words: &str) -> String {
-        say(self.port(), words).unwrap()
+        Self::say(self.port(), words).unwrap()
+    }
+
+    /// The same to the server on this port.
+    pub fn say(port: u16, words: &str) -> std::io::Result<String> {
+        let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
+        stream.set_read_timeout(Some(Duration::from_secs(1)))?;
+        stream.write_all(format!("{words}\r\n").as_bytes())?;
+        let mut answer = [0; 4096];
+        let read = stream.read(&mut answer)?;
+        Ok(String::from_utf8_lossy(&answer[..read]).into_owned())
     }
 }
 
@@ -71,19 +81,11 @@ impl DerefMut for Redis {
 
 /// Whether it answers a ping, if only by asking who is there.
 fn answers(port: u16) -> bool {
-    say(port, "PING").is_ok_and(|answer| answer.starts_with("+PONG") || answer.starts_with("-NOAUTH"))
+    Redis::say(port, "PING").is_ok_and(|answer| answer.starts_with("+PONG") || answer.starts_with("-NOAUTH"))
 }
 
-fn say(port: u16, words: &str) -> std::io::Result<String> {
-    let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
-    stream.set_read_timeout(Some(Duration::from_secs(1)))?;
-    stream.write_all(format!("{words}\r\n").as_bytes())?;
-    let mut answer = [0; 4096];
-    let read = stream.read(&mut answer)?;
-    Ok(String::from_utf8_lossy(&answer[..read]).into_owned())
-}
-
+/// The file that is deployed, on another port.
 fn render(config: &RedisConfig, port: u16, folder: &Path) -> String {
-    let folder = folder.display();
-    format!("bind 127.0.0.1\nport {port}\ndir \"{folder}\"\nsave \"\"\nappendonly no\n{}\n", config.lines)
+    let deployed = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/redis/redis.conf");
+    format!("include \"{deployed}\"\nport {port}\ndir \"{}\"\n{}\n", folder.display(), config.lines)
 }

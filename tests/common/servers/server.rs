@@ -32,7 +32,7 @@ pub struct Server {
 impl Server {
     /// Starts it and waits until it is ready.
     #[track_caller]
-    pub(super) fn start(spec: Spec, port: Port, folder: TempDir, manners: Manners) -> Self {
+    pub fn start(spec: Spec, port: Port, folder: TempDir, manners: Manners) -> Self {
         let mut server = Self { process: Process::start(spec), port, folder, manners };
         server.wait_ready();
         server
