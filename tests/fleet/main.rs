@@ -4,4 +4,7 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod contract;
 mod harness;
+mod standin;
+mod submit;

@@ -78,7 +78,7 @@ pub fn variable(name: &str) -> Option<PathBuf> {
 }
 
 /// The folder of what the project's scripts install and fetch (scripts/env.sh).
-fn cache_home() -> Option<PathBuf> {
+pub fn cache_home() -> Option<PathBuf> {
     let cache = variable("XDG_CACHE_HOME").or_else(|| variable("HOME").map(|home| home.join(".cache")));
     cache.map(|cache| cache.join("maitred"))
 }
