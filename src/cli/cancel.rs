@@ -42,7 +42,8 @@ fn told(became: &Cancelled) -> String {
     match became {
         Cancelled::AtWorker(Held::Queued) => "cancelled: it waited at a worker, which drops it".to_owned(),
         Cancelled::AtWorker(Held::Running) => {
-            "cancelling: a worker is running it and stops; its result says whether it was done before".to_owned()
+            "cancelling: a worker is running it and stops; its result says whether it was done before"
+                .to_owned()
         }
         Cancelled::InQueue { lane, sequence } => {
             format!("cancelled: taken out of the queue (lane {lane}, sequence {sequence})")

@@ -4,11 +4,14 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod contract;
 mod dlq;
 mod ground;
 mod harness;
-mod scaling;
 mod kill;
+mod scaling;
 mod security;
+mod standin;
 mod stores;
+mod submit;
 mod topology;

@@ -119,7 +119,8 @@ impl Broker {
 
     /// The latest result of each restaurant, and those to come if wanted.
     pub async fn results(&self, wanted: Wanted) -> Result<Results, BrokerError> {
-        let filter = wanted.restaurant.as_deref().map_or(names::RESULTS_SUBJECTS.to_owned(), names::result_subject);
+        let filter =
+            wanted.restaurant.as_deref().map_or(names::RESULTS_SUBJECTS.to_owned(), names::result_subject);
         let (messages, there) =
             self.read(names::RESULTS_STREAM, filter, DeliverPolicy::LastPerSubject).await?;
         let left = wanted.limit.unwrap_or(there).min(there);
@@ -241,7 +242,9 @@ impl Endings {
     /// A reader that lost its connection before its first message begins anew at the stream's very beginning.
     const fn is_old(&self, sequence: u64, is_result: bool) -> bool {
         match self.since {
-            Since::Behind { results, dead_letters } => sequence <= if is_result { results } else { dead_letters },
+            Since::Behind { results, dead_letters } => {
+                sequence <= if is_result { results } else { dead_letters }
+            }
             Since::At(_) => false,
         }
     }
