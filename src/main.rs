@@ -4,7 +4,7 @@ use std::io;
 use std::process::ExitCode;
 
 use clap::Parser;
-use maitred::cli::{Cli, Command, Exit, Overrides, init, logging, model, show};
+use maitred::cli::{Cli, Command, Exit, Overrides, backfill, dlq, init, logging, model, show, status};
 #[cfg(feature = "llama")]
 use maitred::cli::{measure, run as analyse, speed};
 use maitred::model::model_store;
@@ -23,7 +23,12 @@ fn main() -> ExitCode {
 
 fn run(cli: Cli) -> anyhow::Result<Exit> {
     let flags = match &cli.command {
-        Command::Config(_) | Command::Init(_) | Command::Model(_) => Overrides::default(),
+        Command::Config(_)
+        | Command::Init(_)
+        | Command::Status(_)
+        | Command::Dlq(_)
+        | Command::Backfill(_)
+        | Command::Model(_) => Overrides::default(),
         #[cfg(feature = "llama")]
         Command::Analyze(args) => args.overrides(),
         #[cfg(feature = "llama")]
@@ -36,6 +41,11 @@ fn run(cli: Cli) -> anyhow::Result<Exit> {
     match cli.command {
         Command::Config(command) => show::run(&command, &config, &mut io::stdout().lock())?,
         Command::Init(args) => block_on(init::run(args, &config.settings, &mut io::stdout().lock()))?,
+        Command::Status(args) => block_on(status::run(args, &config.settings, &mut io::stdout().lock()))?,
+        Command::Dlq(command) => block_on(dlq::run(&command, &config.settings, &mut io::stdout().lock()))?,
+        Command::Backfill(command) => {
+            block_on(backfill::run(&command, &config.settings, &mut io::stdout().lock()))?;
+        }
         Command::Model(command) => model::run(command, &model_store(config.settings.models.dir.as_deref())?)?,
         #[cfg(feature = "llama")]
         Command::Analyze(args) => {

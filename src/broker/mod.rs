@@ -9,5 +9,6 @@ pub mod dead_letter;
 pub mod names;
 pub mod nats;
 pub mod presence;
+pub mod status;
 pub mod topology;
 pub mod wire;

@@ -4,6 +4,8 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod backfill;
 mod dlq;
 mod ground;
 mod harness;
+mod status;

@@ -9,6 +9,7 @@ mod link;
 mod presence;
 mod records;
 mod scan;
+mod status;
 mod sweeper;
 mod topology;
 
