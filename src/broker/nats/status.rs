@@ -8,6 +8,7 @@ use super::backfills::Backfills;
 use super::presence::Presence;
 use super::records::{failed, not_there_or};
 use super::{Broker, BrokerError};
+use crate::broker::backfill::Backfill;
 use crate::broker::names;
 use crate::broker::status::{LaneStatus, Running, Server, Status, Stream, Waiting, alarms};
 use crate::scheduler::Lane;
@@ -66,7 +67,7 @@ impl Broker {
     async fn running(&self, now: OffsetDateTime) -> Result<Vec<Running>, BrokerError> {
         let backfills = Backfills::new(self);
         let mut running = Vec::new();
-        for backfill in backfills.list().await?.into_iter().filter(|backfill| backfill.is_running()) {
+        for backfill in backfills.list().await?.into_iter().filter(Backfill::is_running) {
             let at = backfills.position(&backfill).await?;
             running.push(Running { progress: backfill.progress(at, now), lost: at.is_none(), backfill });
         }
