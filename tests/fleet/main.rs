@@ -2,6 +2,7 @@
 //!
 //! Nothing here needs llama.cpp. A server that is not installed skips its tests, visibly (`make servers` installs).
 
+mod backfill;
 #[path = "../common/mod.rs"]
 mod common;
 mod contract;
@@ -12,6 +13,7 @@ mod kill;
 mod scaling;
 mod security;
 mod standin;
+mod status;
 mod stores;
 mod submit;
 mod topology;

@@ -15,6 +15,7 @@ mod records;
 mod results;
 mod scan;
 pub mod source;
+mod status;
 mod submit;
 mod sweeper;
 mod topology;

@@ -132,7 +132,9 @@ where
 fn says_missing(error: &(dyn Error + 'static)) -> bool {
     let mut causes = std::iter::successors(Some(error), |error: &&(dyn Error + 'static)| (*error).source());
     causes.any(|cause| {
-        let code = match cause.downcast_ref::<jetstream::context::GetStreamError>().map(|error| error.kind())
+        let code = match cause
+            .downcast_ref::<jetstream::context::GetStreamError>()
+            .map(async_nats::error::Error::kind)
         {
             Some(GetStreamErrorKind::JetStream(error)) => Some(error.error_code()),
             _ => cause.downcast_ref::<jetstream::Error>().map(jetstream::Error::error_code),
