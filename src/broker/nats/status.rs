@@ -25,7 +25,7 @@ impl Broker {
         let (jobs, results, letters, advisories) = tokio::try_join!(jobs, results, letters, advisories)?;
         let (mut lanes, presence) = (Vec::new(), Presence::new(self));
         for lane in Lane::ALL {
-            lanes.push(self.lane(lane, &jobs).await?);
+            lanes.push(self.lane_status(lane, &jobs).await?);
         }
         let workers = presence.live_workers().await?;
         let backfills = self.running(now).await?;
@@ -42,7 +42,7 @@ impl Broker {
         Ok(Server { version: info.version, name: info.server_name, address })
     }
 
-    async fn lane(&self, lane: Lane, jobs: &stream::Stream) -> Result<LaneStatus, BrokerError> {
+    async fn lane_status(&self, lane: Lane, jobs: &stream::Stream) -> Result<LaneStatus, BrokerError> {
         let name = names::lane_consumer(lane);
         let found: Result<Consumer<pull::Config>, _> =
             self.jetstream.get_consumer_from_stream(&name, names::JOBS_STREAM).await;
