@@ -74,6 +74,27 @@ fn a_line_that_cannot_be_used_is_named_and_the_others_are_published() {
     fleet.program.run(&["submit", "nowhere.jsonl"]).ended(2).told(&["cannot open `nowhere.jsonl`"]);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_dies_while_a_file_is_submitted_has_each_job_once_in_the_end() {
+    let Some(mut fleet) = Fleet::start() else { return };
+    let ids: Vec<String> = (0..3000).map(|n| format!("r{n}")).collect();
+    let file = fleet.restaurants(&ids.iter().map(String::as_str).collect::<Vec<_>>());
+    let (_, context) = fleet.plain_client().await;
+    let stored = async || context.get_stream(names::JOBS_STREAM).await.unwrap().cached_info().state.messages;
+    let mut submitting = fleet.program.start("submitting", &["submit", &file, "--json"]);
+    while stored().await < 100 {
+        assert!(submitting.is_running(), "{}", submitting.log());
+    }
+    fleet.nats.kill();
+    fleet.nats.restart();
+    assert_eq!(submitting.wait_code(), 0, "{}", submitting.log());
+    let told: Value = serde_json::from_str(&submitting.stdout()).unwrap();
+    let count = |what: &str| told["submitted"][what].as_u64().unwrap();
+    // What was stored when its PubAck was lost is told as a duplicate.
+    assert_eq!(count("published") + count("duplicates"), 3000);
+    assert_eq!(stored().await, 3000);
+}
+
 #[test]
 fn a_dry_run_needs_no_server_and_publishes_nothing() {
     let Some(mut fleet) = Fleet::start() else { return };
