@@ -1,7 +1,7 @@
 # The commands of the project; each is a script in scripts/, where the settings and the reasons stand.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-pure build models lint audit bench deps clean-cache
+.PHONY: help demo test test-pure build models lint audit bench deps servers clean-cache
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -9,7 +9,7 @@ help: ## Show this list
 demo: models ## Install what is missing, build, fetch the models, analyse the sample reviews
 	@scripts/demo.sh
 
-test: models ## Run all tests
+test: models servers ## Run all tests
 	@scripts/test.sh
 
 test-pure: ## Run the tests that need neither llama.cpp nor models
@@ -33,5 +33,8 @@ bench: models ## Measure the engine on this machine
 deps: ## Install what the build needs, where that is possible
 	@scripts/install-deps.sh
 
-clean-cache: ## Delete the shared build and the fetched models
+servers: deps ## Install the servers that the tests of the fleet start: nats-server, Redis, Postgres
+	@scripts/install-servers.sh
+
+clean-cache: ## Delete the shared build, the fetched models and the installed servers
 	@scripts/clean-cache.sh

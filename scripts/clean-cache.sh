@@ -5,9 +5,9 @@
 set -euo pipefail
 source "$(dirname "$0")/env.sh"
 
-for folder in "$CARGO_TARGET_DIR" "$models_dir"; do
+for folder in "$CARGO_TARGET_DIR" "$models_dir" "$cache_home"/servers "$cache_home"/python; do
     case $folder in
-    "$cache_home"/target | "$cache_home"/models)
+    "$cache_home"/target | "$cache_home"/models | "$cache_home"/servers | "$cache_home"/python)
         if [[ -d $folder ]]; then
             say "deleting $folder ($(du -sh "$folder" | cut -f1))"
             rm -rf -- "$folder"

@@ -6,6 +6,7 @@
 #   MAITRED_INSTALL_NEXTEST=1  also install cargo-nextest, with cargo; without it the tests run under cargo test
 set -euo pipefail
 source "$(dirname "$0")/env.sh"
+source scripts/apt.sh
 
 # bindgen loads libclang at build time. clang-cpp is another library with a similar name, hence the patterns.
 has_libclang() {
@@ -66,27 +67,10 @@ explain() {
     say "  macOS:          brew install $(packages brew "$@" | tr '\n' ' ')"
 }
 
-# Runs a command as root. Without a terminal sudo must not ask for a password: nobody could answer.
-as_root() {
-    if ((EUID == 0)); then
-        "$@"
-    elif [[ -t 0 ]]; then
-        sudo "$@"
-    else
-        sudo -n "$@"
-    fi
-}
-
-can_install() {
-    [[ ${MAITRED_INSTALL:-1} == 1 ]] && have apt-get && { ((EUID == 0)) || have sudo; }
-}
-
 install_with_apt() {
     local names
     mapfile -t names < <(packages apt "$@")
-    say "installing ${names[*]}"
-    as_root apt-get -qq update &&
-        as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq install --no-install-recommends --yes "${names[@]}" >&2
+    apt_install "${names[@]}"
 }
 
 install_system_parts() {

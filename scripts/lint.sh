@@ -27,4 +27,4 @@ step cargo clippy --locked --workspace --all-targets --no-default-features -- -D
 step scripts/check_data.py
 optional cargo-deny cargo deny check bans licenses sources
 optional typos typos
-optional shellcheck shellcheck scripts/*.sh .ci/run
+optional shellcheck shellcheck scripts/*.sh deploy/compose/*.sh .ci/run

@@ -12,6 +12,7 @@ mod assemble;
 mod carry;
 pub mod facts;
 mod gather;
+pub mod metrics;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -91,7 +92,7 @@ impl<S: FactStore> Analyst<S> {
         let spoken = self.language_of(job);
         let mut result = match self.reader.language(spoken).await {
             Ok(reader) => self.work_in(job, spoken, reader, place, &mut cost).await,
-            Err(error) => self.failed(job, spoken, &error),
+            Err(error) => self.failed(job, &error),
         };
         let finished = self.reader.engine().now();
         let since = |at: Duration| at.saturating_sub(arrived).as_secs_f64() * 1e3;
@@ -168,7 +169,7 @@ impl<S: FactStore> Analyst<S> {
         match self.store.last_result(restaurant).await {
             Ok(last) => last.filter(|last| last.reader == identity).map(|last| last.result),
             Err(error) => {
-                tracing::warn!(%error, "earlier result unknown");
+                error.tell("earlier result unknown");
                 None
             }
         }
@@ -179,7 +180,7 @@ impl<S: FactStore> Analyst<S> {
         if result.outcomes.values().all(|outcome| matches!(outcome, Outcome::Ok | Outcome::NoData)) {
             let last = LastResult { reader: identity, result: result.clone() };
             if let Err(error) = self.store.put_last_result(last).await {
-                tracing::warn!(%error, "result not kept for the next time");
+                error.tell("result not kept for the next time");
             }
         }
     }
@@ -213,17 +214,21 @@ impl<S: FactStore> Analyst<S> {
         }
     }
 
-    fn failed(&self, job: &Job, spoken: Language, error: &ReaderError) -> AnalysisResult {
+    /// The result of a job that was not worked: the same outcome for all that was asked.
+    pub fn unworked(&self, job: &Job, outcome: &Outcome) -> AnalysisResult {
+        let mut result = self.blank(job, self.language_of(job), None);
+        result.usage.reviews = job.reviews.len() as u32;
+        result.outcomes = job.analyses.iter().map(|analysis| (*analysis, outcome.clone())).collect();
+        result.outcome = outcome.clone();
+        result
+    }
+
+    fn failed(&self, job: &Job, error: &ReaderError) -> AnalysisResult {
         let code = match error {
             ReaderError::NoEmbedder(_) => "language_not_available",
             _ => "language_not_ready",
         };
-        let outcome = Outcome::Failed { code: code.into(), message: error.to_string() };
-        let mut result = self.blank(job, spoken, None);
-        result.usage.reviews = job.reviews.len() as u32;
-        result.outcomes = job.analyses.iter().map(|analysis| (*analysis, outcome.clone())).collect();
-        result.outcome = outcome;
-        result
+        self.unworked(job, &Outcome::Failed { code: code.into(), message: error.to_string() })
     }
 }
 

@@ -15,7 +15,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use self::fleet::{
-    CrashPoint, HealthSettings, LaneWeights, NatsSettings, PostgresSettings, RedisSettings, SimSettings, WorkerSettings,
+    CrashPoint, HealthSettings, LaneWeights, NatsSettings, PostgresSettings, RedisSettings, SimSettings,
+    WorkerSettings,
 };
 pub use self::layers::Entry;
 use self::layers::Layers;

@@ -14,7 +14,7 @@ pub fn text_digest(text: &str) -> String {
     bytes_digest(text.as_bytes())
 }
 
-/// Digest of what is not text.
+/// Digest of any bytes: the name of an object.
 pub fn bytes_digest(bytes: &[u8]) -> String {
     hex(&Sha256::digest(bytes))
 }

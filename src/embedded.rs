@@ -3,8 +3,6 @@
 //! One blocking thread reads the input, a few restaurants are worked at a time, results go out as they are ready.
 //! Nothing is held longer than a restaurant is in work, so memory does not grow with the file.
 
-mod metrics;
-
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -12,7 +10,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::analyst::{Analyst, Worked};
+use crate::analyst::{Analyst, Worked, metrics};
 use crate::input::{InputError, JobReader};
 use crate::job::Job;
 use crate::result::{AnalysisResult, Outcome};
@@ -44,7 +42,7 @@ pub enum Event<'e> {
 }
 
 /// A job, and how far the input was read when it came.
-type Read = (Result<Job, InputError>, u64);
+pub(crate) type Read = (Result<Job, InputError>, u64);
 
 /// Works the input to its end, or until `stop`. An error of `tell` ends the run: nowhere to put results means
 /// nothing to work for.
@@ -76,7 +74,7 @@ pub async fn run<S: FactStore>(
                 stats.add(&worked.result);
                 goodput.record(sample(&worked));
                 if let Some(sink) = &metrics {
-                    metrics::offer(sink, &job, &worked);
+                    metrics::offer(sink, &job, &worked, metrics::Source::file(&job));
                 }
                 tell(Event::Result(&worked.result, bytes))?;
             }
@@ -107,7 +105,7 @@ pub async fn run<S: FactStore>(
 }
 
 /// Reads on a thread of its own, a little ahead.
-fn read_in_background(input: JobReader, limit: Option<u64>) -> mpsc::Receiver<Read> {
+pub(crate) fn read_in_background(input: JobReader, limit: Option<u64>) -> mpsc::Receiver<Read> {
     let (sender, receiver) = mpsc::channel(READ_AHEAD);
     tokio::task::spawn_blocking(move || {
         let progress = input.progress();

@@ -323,7 +323,7 @@ impl Job {
 }
 
 /// Ids become subject tokens and keys: no blanks, dots, wildcards or control characters.
-fn check_id(what: &'static str, id: &str, max: usize) -> Result<(), JobError> {
+pub(crate) fn check_id(what: &'static str, id: &str, max: usize) -> Result<(), JobError> {
     let allowed = |c: char| c.is_alphanumeric() || matches!(c, '-' | '_' | ':' | '@');
     if !id.is_empty() && id.len() <= max && id.chars().all(allowed) {
         return Ok(());

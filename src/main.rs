@@ -4,7 +4,11 @@ use std::io;
 use std::process::ExitCode;
 
 use clap::Parser;
-use maitred::cli::{Cli, Command, Exit, Overrides, backfill, dlq, init, logging, model, show, status};
+#[cfg(unix)]
+use maitred::cli::worker;
+use maitred::cli::{
+    Cli, Command, Exit, Overrides, backfill, cancel, dlq, init, logging, model, results, show, status, submit,
+};
 #[cfg(feature = "llama")]
 use maitred::cli::{measure, run as analyse, speed};
 use maitred::model::model_store;
@@ -28,7 +32,12 @@ fn run(cli: Cli) -> anyhow::Result<Exit> {
         | Command::Status(_)
         | Command::Dlq(_)
         | Command::Backfill(_)
-        | Command::Model(_) => Overrides::default(),
+        | Command::Model(_)
+        | Command::Results(_)
+        | Command::Cancel(_) => Overrides::default(),
+        Command::Submit(args) => args.overrides(),
+        #[cfg(unix)]
+        Command::Worker(args) => args.overrides(),
         #[cfg(feature = "llama")]
         Command::Analyze(args) => args.overrides(),
         #[cfg(feature = "llama")]
@@ -47,6 +56,13 @@ fn run(cli: Cli) -> anyhow::Result<Exit> {
             block_on(backfill::run(&command, &config.settings, &mut io::stdout().lock()))?;
         }
         Command::Model(command) => model::run(command, &model_store(config.settings.models.dir.as_deref())?)?,
+        Command::Submit(args) => {
+            return block_on(submit::run(&args, &config.settings, cli.common.quiet));
+        }
+        #[cfg(unix)]
+        Command::Worker(_) => return worker::run(&config.settings),
+        Command::Results(args) => return block_on(results::run(&args, &config.settings)),
+        Command::Cancel(args) => return block_on(cancel::run(&args, &config.settings)),
         #[cfg(feature = "llama")]
         Command::Analyze(args) => {
             return block_on(analyse::run(&args, &config.settings, cli.common.quiet));

@@ -35,7 +35,9 @@ pub enum StartError {
     #[error(transparent)]
     Pack(#[from] PackError),
     /// This build has no llama.cpp.
-    #[error("this build has no llama.cpp; build with the feature `llama`, or set engine.backend = \"sim\" for a test")]
+    #[error(
+        "this build has no llama.cpp; build with the feature `llama`, or set engine.backend = \"sim\" for a test"
+    )]
     NoLlama,
 }
 

@@ -1,5 +1,8 @@
 //! The reviews in scope and their facts; under `scope = selected` only the selected reviews are read.
 
+#[cfg(test)]
+mod tests;
+
 use super::{Analyst, Asked, facts};
 use crate::analysis::reader::{Cost, LanguageReader, Ticket};
 use crate::digest::text_digest;
@@ -79,26 +82,59 @@ impl<S: FactStore> Analyst<S> {
         cost: &mut Cost,
     ) -> Result<Vec<usize>, RequestError> {
         let vectors = self.review_vectors(&job.reviews, reader, cost).await?;
-        let now = newest(&job.reviews);
-        let mut representative = Representative::new(reader.embedder.digest.clone(), now);
-        let mut candidates = Vec::new();
-        for (index, (review, vector)) in job.reviews.iter().zip(&vectors).enumerate() {
-            let Some(vector) = vector else { continue };
-            // Vectors are all of one model and ids are unique, so every review can be added.
-            if representative.add(review, vector).is_ok() {
-                candidates.push((index, Candidate { vector, created_at: review.created_at, polarity: None }));
-            }
-        }
+        // Vectors are of one model; one that a job brought along with another dimension has no place among them.
+        let dimension = vectors.iter().flatten().map(UnitVector::dimension).next();
+        let (places, pairs): (Vec<usize>, Vec<(&Review, &UnitVector)>) = (job.reviews.iter().zip(&vectors))
+            .enumerate()
+            .filter_map(|(index, (review, vector))| Some((index, (review, vector.as_ref()?))))
+            .filter(|(_, (_, vector))| Some(vector.dimension()) == dimension)
+            .unzip();
+        let representative = self.representative(job, &reader.embedder.digest, &pairs).await;
         let Some(query) = representative.vector() else { return Ok(Vec::new()) };
-        let list: Vec<Candidate<'_>> = candidates.iter().map(|(_, candidate)| *candidate).collect();
+        let list: Vec<Candidate<'_>> = pairs
+            .iter()
+            .map(|&(review, vector)| Candidate { vector, created_at: review.created_at, polarity: None })
+            .collect();
         let settings = select::Settings { top_k, ..select::Settings::default() };
         let mut chosen: Vec<usize> =
-            select::select(&query, &list, &settings).into_iter().map(|place| candidates[place].0).collect();
+            select::select(&query, &list, &settings).into_iter().map(|place| places[place]).collect();
         chosen.sort_unstable();
         Ok(chosen)
     }
 
-    /// A vector per review: the job's own, the store's, or computed now.
+    /// The restaurant's representative vector: the kept one, brought up to the job's reviews. It is the same as one
+    /// made anew, so neither a store that fails nor another worker that was faster makes a difference.
+    async fn representative(
+        &self,
+        job: &Job,
+        model: &str,
+        reviews: &[(&Review, &UnitVector)],
+    ) -> Representative {
+        let now = newest(&job.reviews);
+        let kept = match self.store.representative(&job.restaurant_id, model).await {
+            Ok(kept) => kept,
+            Err(error) => {
+                error.tell("representative vector not looked up; making it anew");
+                return Representative::of(model, reviews, now);
+            }
+        };
+        let before = kept.as_ref().map(Representative::digest);
+        let current = match kept {
+            Some(kept) => kept.brought_up_to(reviews, now),
+            None => Representative::of(model, reviews, now),
+        };
+        if before.as_deref() != Some(current.digest().as_str()) {
+            match self.store.put_representative(&job.restaurant_id, before.as_deref(), &current).await {
+                Ok(true) => {}
+                Ok(false) => tracing::debug!("another worker was faster with the representative vector"),
+                Err(error) => error.tell("representative vector not kept for the next time"),
+            }
+        }
+        current
+    }
+
+    /// A vector per review: the job's own, the store's, or computed now. One that was computed is what the store
+    /// would give the next time, rounded as it is kept: the selection must not depend on who computed it.
     async fn review_vectors(
         &self,
         reviews: &[Review],
@@ -109,7 +145,7 @@ impl<S: FactStore> Analyst<S> {
         let key = |review: &Review| FactKey { reader: vectors_of.clone(), text: text_digest(&review.text) };
         let keys: Vec<FactKey> = reviews.iter().map(key).collect();
         let stored = self.store.get_many(&keys).await.unwrap_or_else(|error| {
-            tracing::warn!(%error, "vectors not looked up; computing");
+            error.tell("vectors not looked up; computing");
             vec![None; keys.len()]
         });
         let mut vectors: Vec<Option<UnitVector>> = reviews
@@ -129,10 +165,10 @@ impl<S: FactStore> Analyst<S> {
         for (index, vector) in missing.into_iter().zip(embedded) {
             let bytes = vector.as_ref().map(UnitVector::to_f16_bytes).unwrap_or_default();
             let facts = ReviewFacts { tokens: 0, p_positive: None, clauses: Vec::new(), vector: bytes };
+            vectors[index] = UnitVector::from_f16_bytes(&facts.vector);
             fresh.push((keys[index].clone(), facts));
-            vectors[index] = vector;
         }
-        facts::keep(self.store.as_ref(), fresh, "vectors").await;
+        facts::keep(self.store.as_ref(), fresh, "vectors not kept for the next time").await;
         Ok(vectors)
     }
 }

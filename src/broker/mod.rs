@@ -6,9 +6,12 @@
 
 pub mod backfill;
 pub mod dead_letter;
+pub mod lease;
 pub mod names;
 pub mod nats;
 pub mod presence;
+pub mod retry;
+pub mod shares;
 pub mod status;
 pub mod topology;
 pub mod wire;

@@ -5,15 +5,18 @@
 pub mod analyze;
 pub mod backfill;
 pub mod bench;
+pub mod cancel;
 pub mod columns;
 pub mod dlq;
 pub mod eval;
 pub mod init;
+pub mod interrupt;
 pub mod logging;
 #[cfg(feature = "llama")]
 pub mod measure;
 pub mod model;
 pub mod progress;
+pub mod results;
 #[cfg(feature = "llama")]
 pub mod run;
 pub mod show;
@@ -21,8 +24,11 @@ pub mod show;
 pub mod speed;
 pub mod spent;
 pub mod status;
+pub mod submit;
 pub mod table;
 pub mod text;
+#[cfg(unix)]
+pub mod worker;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -32,6 +38,7 @@ use clap::{ArgAction, Args, Parser, Subcommand};
 
 use crate::config::{self, Config, ConfigError, Override};
 use crate::input::InputError;
+use crate::job::{JobError, Limits, check_id};
 use crate::output::OutputError;
 
 /// Reads restaurant reviews into evidence-backed findings with small language models.
@@ -63,9 +70,18 @@ pub struct Common {
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Take jobs from the queue and work them.
+    #[cfg(unix)]
+    Worker(worker::WorkerArgs),
     /// Analyse the restaurants of a file.
     #[cfg(feature = "llama")]
     Analyze(analyze::AnalyzeArgs),
+    /// Publish the restaurants of a file as jobs for the fleet.
+    Submit(submit::SubmitArgs),
+    /// Show the latest result of each restaurant.
+    Results(results::ResultsArgs),
+    /// Cancel a job that waits or runs.
+    Cancel(cancel::CancelArgs),
     /// Show the settings in force.
     #[command(subcommand)]
     Config(show::ConfigCommand),
@@ -140,6 +156,11 @@ impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {
         Self::from(exit.code())
     }
+}
+
+/// A restaurant's id as an argument: it becomes part of a subject.
+fn restaurant_id(text: &str) -> Result<String, JobError> {
+    check_id("restaurant id", text, Limits::default().bytes_per_id).map(|()| text.to_owned())
 }
 
 /// Settings given by flags. Built up by `set`, which leaves out what was not given.

@@ -7,10 +7,10 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::Context;
-use tokio_util::sync::CancellationToken;
 
 use super::Exit;
 use super::analyze::{AnalyzeArgs, Print};
+use super::interrupt::stop_on_interrupt;
 use super::progress::{Done, Progress, suspend};
 use super::text::Style;
 use super::{spent, table};
@@ -117,24 +117,6 @@ async fn work<S: FactStore>(
     let mut stats = stats?;
     stats.start_seconds = start_seconds;
     conclude(args, out, &stats, style)
-}
-
-/// The first interrupt ends the run in good order; the second one at once.
-fn stop_on_interrupt() -> CancellationToken {
-    let stop = CancellationToken::new();
-    let token = stop.clone();
-    tokio::spawn(async move {
-        let mut again = false;
-        while tokio::signal::ctrl_c().await.is_ok() {
-            if again {
-                #[expect(clippy::disallowed_methods, reason = "asked for twice: now, whatever is in hand")]
-                std::process::exit(i32::from(Exit::Interrupted.code()));
-            }
-            again = true;
-            token.cancel();
-        }
-    });
-    stop
 }
 
 /// One result on stdout.

@@ -168,7 +168,10 @@ impl NatsSettings {
             read.problem("nats.nkey_file", "use either this or `nats.creds_file`".to_owned());
         }
         if settings.ack_wait < Duration::from_secs(1) {
-            read.problem("nats.ack_wait", "use at least \"1s\": leases are renewed four times in it".to_owned());
+            read.problem(
+                "nats.ack_wait",
+                "use at least \"1s\": leases are renewed four times in it".to_owned(),
+            );
         }
         settings
     }
@@ -214,11 +217,10 @@ impl WorkerSettings {
 
 impl HealthSettings {
     pub(super) fn read(read: &mut Reader<'_>) -> Self {
-        let listen = read.value(
-            "health.listen",
-            "an address such as \"127.0.0.1:8080\", or \"none\"",
-            |text| if text == "none" { Some(None) } else { text.parse().ok().map(Some) },
-        );
+        let listen =
+            read.value("health.listen", "an address such as \"127.0.0.1:8080\", or \"none\"", |text| {
+                if text == "none" { Some(None) } else { text.parse().ok().map(Some) }
+            });
         Self { listen }
     }
 }
@@ -276,6 +278,8 @@ fn worker_name(text: &str) -> Option<Option<String>> {
     let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
     match text {
         "auto" => Some(None),
-        name => (!name.is_empty() && name.len() <= 64 && name.chars().all(allowed)).then(|| Some(name.to_owned())),
+        name => {
+            (!name.is_empty() && name.len() <= 64 && name.chars().all(allowed)).then(|| Some(name.to_owned()))
+        }
     }
 }

@@ -30,7 +30,11 @@ pub struct Entry {
 impl Entry {
     /// The value as text, as it may be shown: without what a URL holds of secrets.
     pub fn shown(&self) -> String {
-        if self.text.contains("://") || self.text.contains('@') { redact(&self.text) } else { self.text.clone() }
+        if self.text.contains("://") || self.text.contains('@') {
+            redact(&self.text)
+        } else {
+            self.text.clone()
+        }
     }
 
     /// The value as JSON of the key's own kind, also where it came as text from the environment or a flag; secrets

@@ -74,8 +74,11 @@ impl Secret {
 }
 
 fn read_file(key: &'static str, path: &Path) -> Result<SecretUrl, SecretError> {
-    let text = std::fs::read_to_string(path)
-        .map_err(|cause| SecretError::Read { key, path: path.to_owned(), cause })?;
+    let text = std::fs::read_to_string(path).map_err(|cause| SecretError::Read {
+        key,
+        path: path.to_owned(),
+        cause,
+    })?;
     match text.trim() {
         "" => Err(SecretError::Empty { key, path: path.to_owned() }),
         url => Ok(SecretUrl::new(url)),

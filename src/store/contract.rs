@@ -4,18 +4,24 @@ use std::collections::{BTreeMap, HashMap};
 use std::future::Future;
 
 use super::{AspectRate, ClauseFacts, FactKey, FactStore, LastResult, ReviewFacts};
-use crate::job::{Analysis, Language, Scope, WIRE_VERSION};
+use crate::job::{Analysis, Language, Review, Scope, WIRE_VERSION};
 use crate::result::{
     AnalysisResult, Claim, Evidence, ModelInfo, Origin, Outcome, Polarity, ReviewLabel, Sentiment, Strength,
     StrengthKind, Strengths, Timings, Usage,
 };
+use crate::selection::representative::Representative;
+use crate::selection::vector::UnitVector;
 
 /// Runs every rule.
 pub(super) async fn holds<S: FactStore>(store: &S) {
     facts_come_back_in_the_order_of_the_keys(store).await;
     facts_of_another_reader_are_unknown(store).await;
     keeping_the_same_key_twice_is_harmless(store).await;
+    what_is_known_is_told_without_fetching_it(store).await;
     the_earlier_result_is_replaced(store).await;
+    an_older_epoch_does_not_replace_a_newer_one(store).await;
+    a_representative_vector_is_replaced_only_by_who_knows_it(store).await;
+    of_two_writers_of_a_representative_vector_one_wins(store).await;
     totals_follow_any_sequence_of_shares(store).await;
 }
 
@@ -48,6 +54,61 @@ async fn the_earlier_result_is_replaced<S: FactStore>(store: &S) {
     store.put_last_result(last_of("r-1", "new", 3)).await.unwrap();
     assert_eq!(store.last_result("r-1").await.unwrap(), Some(last_of("r-1", "new", 3)));
     assert_eq!(store.last_result("r-2").await.unwrap(), Some(last_of("r-2", "old", 2)));
+}
+
+async fn what_is_known_is_told_without_fetching_it<S: FactStore>(store: &S) {
+    store.put_many(vec![(key("known", "a"), facts_of(1, 0.5))]).await.unwrap();
+    let asked = [key("known", "b"), key("known", "a"), key("other", "a"), key("known", "a")];
+    assert_eq!(store.known_many(&asked).await.unwrap(), [false, true, false, true]);
+    assert!(store.known_many(&[]).await.unwrap().is_empty());
+}
+
+async fn an_older_epoch_does_not_replace_a_newer_one<S: FactStore>(store: &S) {
+    let of_epoch = |epoch, reader: &str| {
+        let mut last = last_of("epochs", reader, 1);
+        last.result.epoch = epoch;
+        last
+    };
+    assert_eq!(store.last_epoch("epochs").await.unwrap(), None);
+    // Beyond 2^53 neighbours must still differ: an epoch may be a time in nanoseconds.
+    let newest = 1_800_000_000_000_000_001;
+    for (epoch, reader) in [(9, "a"), (10, "b"), (newest, "c"), (newest - 1, "d"), (newest, "e"), (0, "f")] {
+        store.put_last_result(of_epoch(epoch, reader)).await.unwrap();
+    }
+    assert_eq!(store.last_epoch("epochs").await.unwrap(), Some(newest));
+    assert_eq!(store.last_result("epochs").await.unwrap(), Some(of_epoch(newest, "e")));
+}
+
+async fn a_representative_vector_is_replaced_only_by_who_knows_it<S: FactStore>(store: &S) {
+    let (first, second) = (representative_of("m", 1), representative_of("m", 2));
+    assert_eq!(store.representative("swap", "m").await.unwrap(), None);
+    assert!(
+        !store.put_representative("swap", Some(&first.digest()), &second).await.unwrap(),
+        "there is none"
+    );
+    assert!(store.put_representative("swap", None, &first).await.unwrap());
+    assert!(!store.put_representative("swap", None, &second).await.unwrap(), "there is one");
+    assert_eq!(store.representative("swap", "m").await.unwrap().as_ref(), Some(&first));
+    assert!(store.put_representative("swap", Some(&first.digest()), &second).await.unwrap());
+    assert_eq!(store.representative("swap", "m").await.unwrap(), Some(second));
+    for (restaurant, model) in [("swap", "another"), ("another", "m")] {
+        assert_eq!(store.representative(restaurant, model).await.unwrap(), None, "{restaurant}, {model}");
+    }
+}
+
+async fn of_two_writers_of_a_representative_vector_one_wins<S: FactStore>(store: &S) {
+    let mut kept: Option<Representative> = None;
+    for round in 1..=10 {
+        let rivals = [representative_of("m", 2 * round), representative_of("m", 2 * round + 1)];
+        let expected = kept.as_ref().map(Representative::digest);
+        let put = |new| store.put_representative("race", expected.as_deref(), new);
+        let (a, b) = tokio::join!(put(&rivals[0]), put(&rivals[1]));
+        let won = [a.unwrap(), b.unwrap()];
+        assert_ne!(won[0], won[1], "round {round}");
+        let [first, second] = rivals;
+        kept = Some(if won[0] { first } else { second });
+        assert_eq!(store.representative("race", "m").await.unwrap(), kept);
+    }
 }
 
 /// Against shares summed by hand, over a fixed walk through restaurants, readers and replacements.
@@ -104,6 +165,24 @@ pub(super) fn facts_of(clauses: usize, p_positive: f32) -> ReviewFacts {
         clauses: (0..clauses).map(clause).collect(),
         vector: if clauses > 0 { vector.clone() } else { Vec::new() },
     }
+}
+
+/// Of as many reviews as said.
+pub(super) fn representative_of(model: &str, reviews: usize) -> Representative {
+    let mut representative = Representative::new(model);
+    for id in 0..reviews {
+        let review = Review {
+            id: id.to_string(),
+            text: format!("text {id}"),
+            rating: None,
+            recommended: Some(id.is_multiple_of(2)),
+            created_at: None,
+            embedding: None,
+        };
+        let vector = UnitVector::new(vec![1.0, id as f32, -0.5]).unwrap();
+        representative.add(&review, &vector, time::OffsetDateTime::UNIX_EPOCH).unwrap();
+    }
+    representative
 }
 
 /// An earlier result with every kind of field in it, optional ones absent and present.

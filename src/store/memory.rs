@@ -12,6 +12,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use super::codec::{pack, unpack};
 use super::lru::Lru;
 use super::{AspectRate, FactKey, FactStore, LastResult, ReviewFacts, StoreError};
+use crate::selection::representative::Representative;
 
 const STORE: &str = "memory";
 
@@ -22,18 +23,33 @@ pub struct MemoryFacts {
 
 struct Held {
     facts: Lru<FactKey, Box<[u8]>>,
-    results: Lru<String, Box<[u8]>>,
+    results: Lru<String, Last>,
+    /// By restaurant and model.
+    representatives: Lru<(String, String), Kept>,
     rates: Rates,
 }
 
+/// A packed [`LastResult`].
+struct Last {
+    epoch: u64,
+    value: Box<[u8]>,
+}
+
+/// A packed [`Representative`].
+struct Kept {
+    digest: String,
+    value: Box<[u8]>,
+}
+
 impl MemoryFacts {
-    /// A store of at most `max_bytes`: three quarters for facts, an eighth each for last results and for the
-    /// restaurants' shares in the running totals.
+    /// A store of at most `max_bytes`: five eighths for facts, an eighth each for last results, for representative
+    /// vectors and for the restaurants' shares in the running totals.
     pub fn new(max_bytes: usize) -> Self {
         let eighth = max_bytes / 8;
         let held = Held {
-            facts: Lru::new(max_bytes - 2 * eighth),
+            facts: Lru::new(max_bytes - 3 * eighth),
             results: Lru::new(eighth),
+            representatives: Lru::new(eighth),
             rates: Rates::new(eighth),
         };
         Self { held: Mutex::new(held) }
@@ -42,7 +58,7 @@ impl MemoryFacts {
     /// Bytes charged for what is held.
     pub fn bytes(&self) -> usize {
         let held = self.lock();
-        held.facts.bytes() + held.results.bytes() + held.rates.shares.bytes()
+        held.facts.bytes() + held.results.bytes() + held.representatives.bytes() + held.rates.shares.bytes()
     }
 
     /// Nothing panics while it holds the lock; were it to, the worst is a value computed again.
@@ -55,6 +71,11 @@ impl FactStore for MemoryFacts {
     async fn get_many(&self, keys: &[FactKey]) -> Result<Vec<Option<ReviewFacts>>, StoreError> {
         let mut held = self.lock();
         Ok(keys.iter().map(|key| unpack(STORE, held.facts.get(key)?)).collect())
+    }
+
+    async fn known_many(&self, keys: &[FactKey]) -> Result<Vec<bool>, StoreError> {
+        let held = self.lock();
+        Ok(keys.iter().map(|key| held.facts.peek(key).is_some()).collect())
     }
 
     async fn put_many(&self, facts: Vec<(FactKey, ReviewFacts)>) -> Result<(), StoreError> {
@@ -72,14 +93,21 @@ impl FactStore for MemoryFacts {
 
     async fn last_result(&self, restaurant: &str) -> Result<Option<LastResult>, StoreError> {
         let mut held = self.lock();
-        Ok(held.results.get(&restaurant.to_owned()).and_then(|bytes| unpack(STORE, bytes)))
+        Ok(held.results.get(&restaurant.to_owned()).and_then(|last| unpack(STORE, &last.value)))
+    }
+
+    async fn last_epoch(&self, restaurant: &str) -> Result<Option<u64>, StoreError> {
+        Ok(self.lock().results.peek(&restaurant.to_owned()).map(|last| last.epoch))
     }
 
     async fn put_last_result(&self, last: LastResult) -> Result<(), StoreError> {
         let value = pack(STORE, &last)?.into_boxed_slice();
-        let restaurant = last.result.restaurant_id;
+        let (restaurant, epoch) = (last.result.restaurant_id, last.result.epoch);
         let bytes = restaurant.capacity() + value.len();
-        self.lock().results.put(restaurant, value, bytes);
+        let mut held = self.lock();
+        if held.results.peek(&restaurant).is_none_or(|kept| kept.epoch <= epoch) {
+            held.results.put(restaurant, Last { epoch, value }, bytes);
+        }
         Ok(())
     }
 
@@ -101,6 +129,33 @@ impl FactStore for MemoryFacts {
     ) -> Result<(), StoreError> {
         self.lock().rates.put(reader, restaurant, Share { reviews, positive: positive.into() });
         Ok(())
+    }
+
+    async fn representative(
+        &self,
+        restaurant: &str,
+        model: &str,
+    ) -> Result<Option<Representative>, StoreError> {
+        let mut held = self.lock();
+        let key = (restaurant.to_owned(), model.to_owned());
+        Ok(held.representatives.get(&key).and_then(|kept| unpack(STORE, &kept.value)))
+    }
+
+    async fn put_representative(
+        &self,
+        restaurant: &str,
+        expected: Option<&str>,
+        new: &Representative,
+    ) -> Result<bool, StoreError> {
+        let kept = Kept { digest: new.digest(), value: pack(STORE, new)?.into_boxed_slice() };
+        let key = (restaurant.to_owned(), new.model.clone());
+        let bytes = key.0.capacity() + key.1.capacity() + kept.digest.capacity() + kept.value.len();
+        let mut held = self.lock();
+        let wins = held.representatives.peek(&key).map(|kept| kept.digest.as_str()) == expected;
+        if wins {
+            held.representatives.put(key, kept, bytes);
+        }
+        Ok(wins)
     }
 }
 

@@ -13,6 +13,7 @@ use time::OffsetDateTime;
 use super::StoreError;
 use crate::job::Analysis;
 use crate::result::{Outcome, Usage};
+use crate::scheduler::Lane;
 use crate::telemetry::Window;
 
 /// What the engine was asked to do.
@@ -74,8 +75,16 @@ pub struct RequestMetric {
     pub request_id: String,
     /// The job.
     pub job_id: String,
+    /// Identity of the result that it was made for, the job's or of its backfill; with `request_id` that of the row.
+    pub result_id: String,
     /// The restaurant.
     pub restaurant_id: String,
+    /// Which worker had it answered.
+    pub worker: String,
+    /// The lane the job came in; absent if it came from a file.
+    pub lane: Option<Lane>,
+    /// The trace the job belongs to, 32 hexadecimal digits; absent if it came without one.
+    pub trace_id: Option<String>,
     /// What it was for: `facts`, `summary`, `strengths`, `overall`, …
     pub analysis: Cow<'static, str>,
     /// Probe or generation.
@@ -116,10 +125,18 @@ impl RequestMetric {
 /// One analysis of one job: a row of `analysis_metrics`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AnalysisMetric {
-    /// The job; with `analysis` the identity of the row.
+    /// The job.
     pub job_id: String,
+    /// Identity of the result, the job's or of its backfill; with `analysis` that of the row.
+    pub result_id: String,
     /// The restaurant.
     pub restaurant_id: String,
+    /// Which worker worked it.
+    pub worker: String,
+    /// The lane the job came in; absent if it came from a file.
+    pub lane: Option<Lane>,
+    /// The trace the job belongs to, 32 hexadecimal digits; absent if it came without one.
+    pub trace_id: Option<String>,
     /// The analysis.
     pub analysis: Analysis,
     /// How it ended; the code of a failure goes to `error_code`.
@@ -143,6 +160,16 @@ pub struct AnalysisMetric {
     pub created_at: OffsetDateTime,
 }
 
+impl AnalysisMetric {
+    /// The code of a failure; absent if it did not fail.
+    pub fn error_code(&self) -> Option<&str> {
+        match &self.outcome {
+            Outcome::Failed { code, .. } => Some(code),
+            _ => None,
+        }
+    }
+}
+
 /// Throughput and goodput over a stretch of wall time: a row of `goodput_windows`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct GoodputWindow {
@@ -161,6 +188,19 @@ impl GoodputWindow {
     }
 }
 
+/// A worker began to work: a row of `workers`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WorkerStart {
+    /// Its name.
+    pub worker: String,
+    /// Version of the program.
+    pub version: String,
+    /// The language model it answers with.
+    pub model: String,
+    /// When (UTC).
+    pub started_at: OffsetDateTime,
+}
+
 /// One row of any table.
 #[derive(Debug, Clone, PartialEq)]
 pub enum MetricRow {
@@ -170,6 +210,8 @@ pub enum MetricRow {
     Analysis(AnalysisMetric),
     /// `goodput_windows`.
     Goodput(GoodputWindow),
+    /// `workers`.
+    Worker(WorkerStart),
 }
 
 /// Home of metrics.
@@ -179,7 +221,7 @@ pub trait MetricStore: Send + Sync + 'static {
     fn record(&self, rows: &[MetricRow]) -> impl Future<Output = Result<(), StoreError>> + Send;
 }
 
-/// A date as every store keeps it: UTC, RFC 3339, milliseconds, of one width so that text order is time order.
+/// A date as SQLite keeps it: UTC, RFC 3339, milliseconds, of one width so that text order is time order.
 pub(super) fn utc_text(at: OffsetDateTime) -> String {
     let at = at.to_offset(time::UtcOffset::UTC);
     format!(
@@ -192,6 +234,11 @@ pub(super) fn utc_text(at: OffsetDateTime) -> String {
         at.second(),
         at.millisecond(),
     )
+}
+
+/// A duration as every store keeps it.
+pub(super) fn millis(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1e3
 }
 
 #[cfg(test)]
@@ -209,7 +256,11 @@ pub(super) mod tests {
         RequestMetric {
             request_id: id.into(),
             job_id: "j-1".into(),
+            result_id: "j-1".into(),
             restaurant_id: "r-1".into(),
+            worker: "w-1".into(),
+            lane: Some(Lane::Hi),
+            trace_id: Some("0af7651916cd43dd8448eb211c80319c".into()),
             analysis: "summary".into(),
             kind: RequestKind::Generation,
             model: "m".into(),
@@ -226,7 +277,11 @@ pub(super) mod tests {
     pub(in crate::store) fn analysis(job: &str, analysis: Analysis, outcome: Outcome) -> AnalysisMetric {
         AnalysisMetric {
             job_id: job.into(),
+            result_id: job.into(),
             restaurant_id: "r-1".into(),
+            worker: "w-1".into(),
+            lane: None,
+            trace_id: None,
             analysis,
             outcome,
             model: "m".into(),
@@ -264,6 +319,15 @@ pub(super) mod tests {
                 tokens_met: 600,
                 ttft,
             },
+        }
+    }
+
+    pub(in crate::store) fn worker_start() -> WorkerStart {
+        WorkerStart {
+            worker: "w-1".into(),
+            version: "0.1.0".into(),
+            model: "m".into(),
+            started_at: datetime!(2026-01-31 09:00 UTC),
         }
     }
 

@@ -2,20 +2,30 @@
 //!
 //! Two traits with a home for a single machine here and a home for a fleet (Redis, Postgres) beside them.
 
+pub mod breaker;
 mod codec;
 #[cfg(test)]
 mod contract;
+pub mod home;
 mod lru;
 pub mod memory;
 pub mod metric_writer;
 pub mod metrics;
+pub mod postgres;
+pub mod redis;
+/// Real servers, which the fleet's tests start too.
+#[cfg(test)]
+#[path = "../../tests/common/servers/mod.rs"]
+mod servers;
 pub mod sqlite;
 
+use std::fmt::Display;
 use std::future::Future;
 
 use serde::{Deserialize, Serialize};
 
 use crate::result::AnalysisResult;
+use crate::selection::representative::Representative;
 
 /// Identity of a reading: the same models, prompts and text give the same facts for ever.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -115,6 +125,24 @@ pub struct StoreError {
     pub store: &'static str,
     /// What happened and what to do.
     pub message: String,
+    /// Whether the store itself has logged it: one that is left alone for a while says so once, not at every call.
+    pub is_told: bool,
+}
+
+impl StoreError {
+    /// A failure that nobody has logged yet.
+    pub fn new(store: &'static str, message: impl Display) -> Self {
+        Self { store, message: message.to_string(), is_told: false }
+    }
+
+    /// Logs the failure with what follows from it, where it is handled.
+    pub fn tell(&self, consequence: &'static str) {
+        if self.is_told {
+            tracing::debug!(error = %self, "{consequence}");
+        } else {
+            tracing::warn!(error = %self, "{consequence}");
+        }
+    }
 }
 
 /// Home of facts and of what is derived from them.
@@ -124,6 +152,8 @@ pub trait FactStore: Send + Sync + 'static {
         &self,
         keys: &[FactKey],
     ) -> impl Future<Output = Result<Vec<Option<ReviewFacts>>, StoreError>> + Send;
+    /// Whether facts of each key are known, in order, without fetching them: what a job will cost.
+    fn known_many(&self, keys: &[FactKey]) -> impl Future<Output = Result<Vec<bool>, StoreError>> + Send;
     /// Keeps facts. Keeping the same key twice is harmless.
     fn put_many(
         &self,
@@ -134,7 +164,9 @@ pub trait FactStore: Send + Sync + 'static {
         &self,
         restaurant: &str,
     ) -> impl Future<Output = Result<Option<LastResult>, StoreError>> + Send;
-    /// Replaces the earlier result of a restaurant.
+    /// The epoch of the earlier result, without fetching it: a job of an older one is stale.
+    fn last_epoch(&self, restaurant: &str) -> impl Future<Output = Result<Option<u64>, StoreError>> + Send;
+    /// Replaces the earlier result of a restaurant, unless that is of a newer epoch.
     fn put_last_result(&self, last: LastResult) -> impl Future<Output = Result<(), StoreError>> + Send;
     /// Running totals of every aspect under `reader`, without `restaurant`'s own share.
     fn aspect_rates(
@@ -151,4 +183,18 @@ pub trait FactStore: Send + Sync + 'static {
         reviews: u64,
         positive: &[u64],
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
+    /// The restaurant's representative vector of `model`.
+    fn representative(
+        &self,
+        restaurant: &str,
+        model: &str,
+    ) -> impl Future<Output = Result<Option<Representative>, StoreError>> + Send;
+    /// Replaces the restaurant's representative vector of `new.model`, if the kept one still has the digest `expected`
+    /// (`None`: if there is none). Whether it was replaced: of several writers that began with the same one, one wins.
+    fn put_representative(
+        &self,
+        restaurant: &str,
+        expected: Option<&str>,
+        new: &Representative,
+    ) -> impl Future<Output = Result<bool, StoreError>> + Send;
 }

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+pub mod fleet;
 pub mod servers;
 
 /// The path of a fetched model; `None`, said on stderr, where it has not been fetched.

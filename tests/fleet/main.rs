@@ -5,7 +5,15 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod backfill;
+mod contract;
 mod dlq;
 mod ground;
 mod harness;
+mod kill;
+mod scaling;
+mod security;
+mod standin;
 mod status;
+mod stores;
+mod submit;
+mod topology;

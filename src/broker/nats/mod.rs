@@ -1,15 +1,21 @@
 //! Everything that talks to a NATS server. Nothing outside this folder knows async-nats.
 
+pub mod attempts;
 mod backfills;
-mod bodies;
+mod cancel;
+mod cancels;
 mod connect;
 mod dead_letters;
 mod identity;
 mod link;
+mod payload;
 mod presence;
 mod records;
+mod results;
 mod scan;
+pub mod source;
 mod status;
+mod submit;
 mod sweeper;
 mod topology;
 
@@ -18,10 +24,16 @@ use std::path::PathBuf;
 use async_nats::jetstream;
 
 pub use self::backfills::{Backfills, BackfillsError, Order};
+pub use self::cancel::{CANCELLED, CancelError, CancelReply, CancelRequest, Cancelled, Held, cancelled};
+pub use self::cancels::CancelWish;
 pub use self::dead_letters::{DeadLetterError, DeadLetters, Replayed};
 pub use self::link::Link;
+pub use self::payload::{PayloadError, SendError};
 pub use self::presence::Presence;
+pub use self::results::{Ending, Endings, Found, Results, Since, Wanted};
+pub use self::submit::{Stored, Submitted, message_id};
 pub use self::sweeper::{Sweeper, Swept};
+pub use self::topology::possible;
 use super::topology::{Difference, Object};
 use crate::config::SecretError;
 
@@ -92,6 +104,11 @@ pub enum BrokerError {
         /// What it is.
         found: String,
     },
+    /// Nobody answers requests to JetStream.
+    #[error(
+        "the nats server runs without JetStream, or this login has none; switch it on (deploy/nats/nats.conf)"
+    )]
+    NoJetStream,
     /// Something that `maitred init` makes is not there.
     #[error("{what} is missing on the server; run `maitred init`")]
     Missing {
@@ -147,6 +164,13 @@ fn lines(differences: &[Difference]) -> String {
 }
 
 impl Broker {
+    /// Sends what is still to be sent, as the last thing before the end.
+    pub async fn flush(&self) {
+        if let Err(error) = self.client.flush().await {
+            tracing::debug!(%error, "not everything was sent");
+        }
+    }
+
     /// Whether there is a connection, and since when.
     pub fn link(&self) -> tokio::sync::watch::Receiver<Link> {
         self.link.clone()

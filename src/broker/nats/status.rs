@@ -25,10 +25,10 @@ impl Broker {
         let (jobs, results, letters, advisories) = tokio::try_join!(jobs, results, letters, advisories)?;
         let (mut lanes, presence) = (Vec::new(), Presence::new(self));
         for lane in Lane::ALL {
-            lanes.push(self.lane(lane, &jobs).await?);
+            lanes.push(self.lane_status(lane, &jobs).await?);
         }
         let workers = presence.live_workers().await?;
-        let backfills = self.running(now).await?;
+        let backfills = self.running_backfills(now).await?;
         let dead_letters = letters.cached_info().state.messages;
         let streams = [jobs, results, letters, advisories].map(|stream| stream_status(stream.cached_info()));
         let alarms = alarms(&streams[0], &lanes, &workers, &backfills, now);
@@ -42,7 +42,7 @@ impl Broker {
         Ok(Server { version: info.version, name: info.server_name, address })
     }
 
-    async fn lane(&self, lane: Lane, jobs: &stream::Stream) -> Result<LaneStatus, BrokerError> {
+    async fn lane_status(&self, lane: Lane, jobs: &stream::Stream) -> Result<LaneStatus, BrokerError> {
         let name = names::lane_consumer(lane);
         let found: Result<Consumer<pull::Config>, _> =
             self.jetstream.get_consumer_from_stream(&name, names::JOBS_STREAM).await;
@@ -64,7 +64,7 @@ impl Broker {
         })
     }
 
-    async fn running(&self, now: OffsetDateTime) -> Result<Vec<Running>, BrokerError> {
+    async fn running_backfills(&self, now: OffsetDateTime) -> Result<Vec<Running>, BrokerError> {
         let backfills = Backfills::new(self);
         let mut running = Vec::new();
         for backfill in backfills.list().await?.into_iter().filter(Backfill::is_running) {

@@ -1,13 +1,13 @@
 //! Metrics in SQLite. Columns and units as in `migrations/sqlite/`.
 
-use std::time::Duration;
-
 use sqlx::sqlite::SqliteConnection;
 
 use super::{SqliteStore, integer};
-use crate::result::Outcome;
+use crate::scheduler::Lane;
 use crate::store::StoreError;
-use crate::store::metrics::{AnalysisMetric, GoodputWindow, MetricRow, MetricStore, RequestMetric, utc_text};
+use crate::store::metrics::{
+    AnalysisMetric, GoodputWindow, MetricRow, MetricStore, RequestMetric, WorkerStart, millis, utc_text,
+};
 
 impl MetricStore for SqliteStore {
     async fn record(&self, rows: &[MetricRow]) -> Result<(), StoreError> {
@@ -20,6 +20,7 @@ impl MetricStore for SqliteStore {
                 MetricRow::Request(row) => insert_request(&mut transaction, row).await,
                 MetricRow::Analysis(row) => insert_analysis(&mut transaction, row).await,
                 MetricRow::Goodput(row) => insert_goodput(&mut transaction, row).await,
+                MetricRow::Worker(row) => insert_worker(&mut transaction, row).await,
             }
             .map_err(|error| self.explain(error))?;
         }
@@ -30,15 +31,19 @@ impl MetricStore for SqliteStore {
 async fn insert_request(connection: &mut SqliteConnection, row: &RequestMetric) -> Result<(), sqlx::Error> {
     sqlx::query(
         "INSERT INTO llm_metrics
-             (request_id, job_id, restaurant_id, analysis, kind, model,
+             (request_id, job_id, result_id, restaurant_id, worker, lane, trace_id, analysis, kind, model,
               queue_ms, prefill_ms, decode_ms, total_ms, ttft_ms, tpot_ms, tps,
               prompt_tokens, cached_tokens, forced_tokens, generated_tokens, outcome, created_at)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-         ON CONFLICT (job_id, request_id) DO NOTHING",
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+         ON CONFLICT (result_id, request_id) DO NOTHING",
     )
     .bind(&row.request_id)
     .bind(&row.job_id)
+    .bind(&row.result_id)
     .bind(&row.restaurant_id)
+    .bind(&row.worker)
+    .bind(row.lane.map(Lane::name))
+    .bind(&row.trace_id)
     .bind(&*row.analysis)
     .bind(row.kind.name())
     .bind(&row.model)
@@ -61,24 +66,25 @@ async fn insert_request(connection: &mut SqliteConnection, row: &RequestMetric) 
 }
 
 async fn insert_analysis(connection: &mut SqliteConnection, row: &AnalysisMetric) -> Result<(), sqlx::Error> {
-    let error_code = match &row.outcome {
-        Outcome::Failed { code, .. } => Some(code),
-        _ => None,
-    };
     sqlx::query(
         "INSERT INTO analysis_metrics
-             (job_id, restaurant_id, analysis, outcome, error_code, model, prompt_version,
+             (job_id, result_id, restaurant_id, worker, lane, trace_id, analysis, outcome, error_code, model,
+              prompt_version,
               processing_ms, queue_ms, ttft_ms,
               prompt_tokens, cached_tokens, forced_tokens, generated_tokens,
               reviews, reviews_read, cache_hits, baseline_tokens, warning_count, created_at)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-         ON CONFLICT (job_id, analysis) DO NOTHING",
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+         ON CONFLICT (result_id, analysis) DO NOTHING",
     )
     .bind(&row.job_id)
+    .bind(&row.result_id)
     .bind(&row.restaurant_id)
+    .bind(&row.worker)
+    .bind(row.lane.map(Lane::name))
+    .bind(&row.trace_id)
     .bind(row.analysis.name())
     .bind(row.outcome.status())
-    .bind(error_code)
+    .bind(row.error_code())
     .bind(&row.model)
     .bind(&row.prompt_version)
     .bind(millis(row.processing))
@@ -126,6 +132,16 @@ async fn insert_goodput(connection: &mut SqliteConnection, row: &GoodputWindow) 
     .map(drop)
 }
 
-fn millis(duration: Duration) -> f64 {
-    duration.as_secs_f64() * 1e3
+async fn insert_worker(connection: &mut SqliteConnection, row: &WorkerStart) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "INSERT INTO workers (worker, version, model, started_at) VALUES (?, ?, ?, ?)
+         ON CONFLICT (worker, started_at) DO NOTHING",
+    )
+    .bind(&row.worker)
+    .bind(&row.version)
+    .bind(&row.model)
+    .bind(utc_text(row.started_at))
+    .execute(connection)
+    .await
+    .map(drop)
 }

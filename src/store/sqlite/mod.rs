@@ -24,7 +24,7 @@ use self::error::{explain, explain_migration, is_busy};
 pub use self::retention::Retention;
 use super::StoreError;
 
-/// The schema. The macro does not notice a file that is added to the folder: touch this one then.
+/// The schema, of two files so far. The macro does not notice a file that is added to the folder: change this then.
 static MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
 
 /// `PRAGMA application_id` of the files of this program: "MTRD".

@@ -35,6 +35,7 @@ impl SqliteStore {
         for rule in [
             "DELETE FROM facts WHERE last_used < ?1",
             "DELETE FROM last_results WHERE updated_at < ?1",
+            "DELETE FROM representatives WHERE updated_at < ?1",
             "DELETE FROM aspect_counts WHERE reader IN
                  (SELECT reader FROM aspect_counts GROUP BY reader HAVING max(updated_at) < ?1)",
         ] {
@@ -56,6 +57,7 @@ impl SqliteStore {
             "DELETE FROM llm_metrics WHERE created_at < ?",
             "DELETE FROM analysis_metrics WHERE created_at < ?",
             "DELETE FROM goodput_windows WHERE ended_at < ?",
+            "DELETE FROM workers WHERE started_at < ?",
         ] {
             let query = sqlx::query(rule).bind(&metrics_before);
             transaction.execute(query).await.map_err(|error| self.explain(error))?;

@@ -10,10 +10,10 @@ use tempfile::TempDir;
 use time::OffsetDateTime;
 
 use super::*;
-use crate::store::contract::{self, block_on, facts_of, key, last_of};
+use crate::store::contract::{self, block_on, facts_of, key, last_of, representative_of};
 use crate::store::metrics::tests::request;
 use crate::store::metrics::{MetricRow, MetricStore};
-use crate::store::{ClauseFacts, FactStore, ReviewFacts};
+use crate::store::{AspectRate, ClauseFacts, FactStore, ReviewFacts};
 
 fn folder() -> (TempDir, PathBuf) {
     let folder = tempfile::tempdir().unwrap();
@@ -200,7 +200,7 @@ fn a_file_of_a_newer_version_is_refused_by_its_schema() {
     let (_folder, path) = folder();
     block_on(async {
         let store = SqliteStore::open(&path).await.unwrap();
-        tamper(&store, "INSERT INTO _sqlx_migrations SELECT 9999, 'later', installed_on, success, checksum, 0 FROM _sqlx_migrations")
+        tamper(&store, "INSERT INTO _sqlx_migrations SELECT 9999, 'later', installed_on, success, checksum, 0 FROM _sqlx_migrations LIMIT 1")
             .await;
         store.close().await.unwrap();
         let message = refusal(&path).await;
@@ -295,6 +295,69 @@ fn a_value_that_cannot_be_read_is_unknown_until_it_is_replaced() {
     });
 }
 
+#[test]
+fn a_representative_vector_that_cannot_be_read_makes_room_for_its_successor() {
+    let (_folder, path) = folder();
+    block_on(async {
+        let store = SqliteStore::open(&path).await.unwrap();
+        assert!(store.put_representative("r", None, &representative_of("m", 1)).await.unwrap());
+        tamper(&store, "UPDATE representatives SET value = x'c1'").await;
+        assert_eq!(store.representative("r", "m").await.unwrap(), None);
+        let next = representative_of("m", 2);
+        assert!(store.put_representative("r", None, &next).await.unwrap());
+        assert_eq!(store.representative("r", "m").await.unwrap(), Some(next));
+    });
+}
+
+#[test]
+fn a_file_of_the_first_schema_is_brought_up_to_date_with_what_it_holds() {
+    let (_folder, path) = folder();
+    block_on(async {
+        let options = SqliteConnectOptions::new().filename(&path).create_if_missing(true);
+        let mut old = options.connect().await.unwrap();
+        let first = Migrator::with_migrations(MIGRATIONS.iter().take(1).cloned().collect());
+        first.run_direct(None, &mut old, false).await.unwrap();
+        let held = "PRAGMA application_id = 0x4d545244;
+            INSERT INTO aspect_counts VALUES ('m', 'a', 0, 10, 4, 1), ('m', 'a', 1, 10, 5, 1), ('m', 'b', 0, 7, 2, 1);
+            INSERT INTO llm_metrics (request_id, job_id, restaurant_id, analysis, kind, model, queue_ms, total_ms,
+                prompt_tokens, cached_tokens, forced_tokens, generated_tokens, outcome, created_at)
+            VALUES ('q', 'j', 'r', 'facts', 'probe', 'm', 1, 2, 3, 4, 5, 6, 'ok', '2026-01-31T09:30:00.000Z');
+            INSERT INTO analysis_metrics (job_id, restaurant_id, analysis, outcome, model, prompt_version,
+                processing_ms, queue_ms, prompt_tokens, cached_tokens, forced_tokens, generated_tokens, reviews,
+                reviews_read, cache_hits, baseline_tokens, warning_count, created_at)
+            VALUES ('j', 'r', 'summary', 'ok', 'm', 'p', 1, 2, 30, 4, 5, 6, 7, 8, 9, 100, 0, '2026-01-31T09:30:00.000Z')";
+        sqlx::raw_sql(held).execute(&mut old).await.unwrap();
+        old.close().await.unwrap();
+
+        let store = SqliteStore::open(&path).await.unwrap();
+        let rates = store.aspect_rates("m", "b", 2).await.unwrap();
+        let rate = |positive| AspectRate { restaurants: 1, reviews: 10, positive };
+        assert_eq!(rates, [rate(4), rate(5)]);
+        assert_eq!(store.aspect_rates("m", "", 1).await.unwrap()[0].positive, 6);
+        let moved = "SELECT (SELECT count(*) FROM llm_metrics WHERE result_id = 'j' AND worker = 'embedded')
+                          + (SELECT count(*) FROM analysis_metrics WHERE result_id = 'j' AND baseline_tokens = 100)
+                          + (SELECT count(*) FROM token_saving WHERE computed_tokens = 41)";
+        assert_eq!(count(&store, moved).await, 3);
+    });
+}
+
+#[test]
+fn totals_follow_whatever_becomes_of_the_shares() {
+    let (_folder, path) = folder();
+    block_on(async {
+        let store = SqliteStore::open(&path).await.unwrap();
+        for restaurant in ["a", "b"] {
+            store.put_aspect_counts("m", restaurant, 10, &[5, 6]).await.unwrap();
+        }
+        tamper(&store, "DELETE FROM aspect_counts WHERE restaurant_id = 'a'").await;
+        assert_eq!(store.aspect_rates("m", "", 1).await.unwrap()[0].restaurants, 1);
+        store.put_aspect_counts("m", "b", 10, &[5]).await.unwrap();
+        assert_eq!(store.aspect_rates("m", "", 2).await.unwrap()[1], AspectRate::default());
+        tamper(&store, "DELETE FROM aspect_counts").await;
+        assert_eq!(count(&store, "SELECT count(*) FROM aspect_totals").await, 0);
+    });
+}
+
 fn any_facts() -> impl Strategy<Value = ReviewFacts> {
     let vector = || prop::collection::vec(any::<u8>(), 0..64);
     let p_positive = || prop::option::of(0.0_f32..=1.0);
@@ -372,7 +435,7 @@ fn facts_over_the_size_go_by_use_and_the_file_shrinks() {
 }
 
 #[test]
-fn rates_of_a_reader_go_as_a_whole_or_not_at_all() {
+fn what_is_not_used_goes_and_rates_of_a_reader_as_a_whole_or_not_at_all() {
     let (_folder, path) = folder();
     block_on(async {
         let store = SqliteStore::open(&path).await.unwrap();
@@ -384,9 +447,15 @@ fn rates_of_a_reader_go_as_a_whole_or_not_at_all() {
         tamper(&store, "UPDATE aspect_counts SET updated_at = 0 WHERE reader = 'old' OR restaurant_id = 'a'")
             .await;
         tamper(&store, "UPDATE last_results SET updated_at = 0 WHERE restaurant_id = 'a'").await;
+        for restaurant in ["a", "b"] {
+            store.put_representative(restaurant, None, &representative_of("m", 1)).await.unwrap();
+        }
+        tamper(&store, "UPDATE representatives SET updated_at = 0 WHERE restaurant_id = 'a'").await;
         store.prune(OffsetDateTime::now_utc()).await.unwrap();
         assert_eq!(store.aspect_rates("old", "", 1).await.unwrap()[0].restaurants, 0);
         assert_eq!(store.aspect_rates("live", "", 1).await.unwrap()[0].restaurants, 2);
+        assert_eq!(store.representative("a", "m").await.unwrap(), None);
+        assert!(store.representative("b", "m").await.unwrap().is_some());
         assert_eq!(store.last_result("a").await.unwrap(), None);
         assert_eq!(store.last_result("b").await.unwrap(), Some(last_of("b", "live", 1)));
     });

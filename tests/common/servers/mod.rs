@@ -4,8 +4,9 @@
 //!   test itself is killed.
 //! - Whatever a child wrote is in a file in its folder, and on stderr when the test panics.
 //! - `start` is `None` where the server is not installed, said on stderr; under `CI` that is a failure.
+//! - It knows nothing of the package, so that the library's own tests can use it too.
 //! - All calls block until what they say is true; none of them sleeps and hopes.
-#![allow(dead_code, reason = "each test binary uses what it needs of this")]
+#![allow(dead_code, unused_imports, reason = "each test binary uses what it needs of this")]
 
 use std::path::PathBuf;
 use std::thread;
@@ -15,16 +16,20 @@ mod nats;
 mod port;
 mod postgres;
 mod process;
+mod proxy;
 mod redis;
+mod server;
 
-pub use nats::{Nats, NatsConfig};
+pub use nats::{Nats, NatsConfig, connect};
 pub use port::Port;
 pub use postgres::{Postgres, PostgresConfig};
 pub use process::{Process, Spec};
+pub use proxy::{Mode, Proxy};
 pub use redis::{Redis, RedisConfig};
+pub use server::{Manners, Server};
 
 /// How long anything may take before it is taken for broken: generous, because the machine may be busy.
-pub const LIMIT: Duration = Duration::from_secs(60);
+pub const LIMIT: Duration = Duration::from_mins(1);
 
 /// Looks again and again until there is a value; `None` when the limit has passed.
 pub fn poll<T>(limit: Duration, mut look: impl FnMut() -> Option<T>) -> Option<T> {
@@ -57,13 +62,23 @@ fn installed(what: &str, candidates: impl IntoIterator<Item = PathBuf>) -> Optio
 
 /// Says that a test shows nothing here; where everything must be there, that is a failure.
 pub fn skipped(why: &str) {
-    let ci = std::env::var_os("CI").is_some_and(|value| !value.is_empty());
-    assert!(!ci, "not skipped under CI: {why}");
+    assert!(variable("CI").is_none(), "not skipped under CI: {why}");
     eprintln!("SKIPPED: {why}");
 }
 
 /// The program's places on `PATH`.
-fn on_path(name: &str) -> Vec<PathBuf> {
+pub fn on_path(name: &str) -> Vec<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path).map(|folder| folder.join(name)).collect()
+}
+
+/// The value of a variable that is set and not empty.
+pub fn variable(name: &str) -> Option<PathBuf> {
+    std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from)
+}
+
+/// The folder of what the project's scripts install and fetch (scripts/env.sh).
+pub fn cache_home() -> Option<PathBuf> {
+    let cache = variable("XDG_CACHE_HOME").or_else(|| variable("HOME").map(|home| home.join(".cache")));
+    cache.map(|cache| cache.join("maitred"))
 }

@@ -1,7 +1,8 @@
-//! postgres, with one database and one user, `maitred`.
+//! postgres, with trusted logins.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
+use std::ops::{Deref, DerefMut};
 use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -9,9 +10,12 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use nix::unistd::{User, getuid};
-use tempfile::TempDir;
 
-use super::{LIMIT, Port, Process, Spec, installed, on_path, poll, skipped};
+use super::{Manners, Port, Process, Server, Spec, installed, on_path, skipped};
+
+/// It is asked not to wait for its clients. A killed one leaves a segment of shared memory behind; one that ends at
+/// once by itself does not.
+const MANNERS: Manners = Manners { ready: welcomes, end: Signal::SIGINT, tidy: Some(Signal::SIGQUIT) };
 
 /// What a test wants to be different.
 #[derive(Debug, Clone, Default)]
@@ -22,13 +26,11 @@ pub struct PostgresConfig {
     pub lines: String,
 }
 
-/// A server with its data; killed when dropped.
+/// A postgres with its data; ended when dropped.
 #[derive(Debug)]
 pub struct Postgres {
-    process: Process,
-    port: Port,
+    server: Server,
     bin: PathBuf,
-    folder: TempDir,
 }
 
 impl Postgres {
@@ -44,36 +46,29 @@ impl Postgres {
         let data = folder.path().join("data");
         copy(&template(&bin, user), &data);
         let port = Port::free();
-        let settings = render(config, port.number(), folder.path());
-        std::fs::write(data.join("postgresql.auto.conf"), settings).unwrap();
-        own(folder.path(), user);
+        let settings = data.join("postgresql.auto.conf");
+        std::fs::write(&settings, render(config, port.number(), folder.path())).unwrap();
+        own(&[folder.path(), &settings], user);
         let mut spec = Spec::new("postgres", &bin.join("postgres"), folder.path());
         spec.user = user;
-        let process = Process::start(spec.arguments(["-D".into(), data]));
-        let mut postgres = Self { process, port, bin, folder };
-        postgres.wait_ready();
-        Some(postgres)
+        spec.orphaned = "QUIT";
+        let server = Server::start(spec.arguments(["-D".into(), data]), port, folder, MANNERS);
+        Some(Self { server, bin })
     }
 
+    /// The folder of its programs.
+    pub fn bin(&self) -> &Path {
+        &self.bin
+    }
+
+    /// As the owner of everything.
     pub fn url(&self) -> String {
         self.url_as("postgres", "postgres")
     }
 
-    /// The URL for another user and database.
+    /// As another user, in another database.
     pub fn url_as(&self, user: &str, database: &str) -> String {
-        format!("postgres://{user}@127.0.0.1:{}/{database}", self.port())
-    }
-
-    pub const fn port(&self) -> u16 {
-        self.port.number()
-    }
-
-    pub fn folder(&self) -> &Path {
-        self.folder.path()
-    }
-
-    pub fn log(&self) -> String {
-        self.process.log()
+        format!("postgres://{user}@{}/{database}", self.address())
     }
 
     /// Runs SQL as the owner of everything; what it printed, without decoration.
@@ -85,49 +80,19 @@ impl Postgres {
         assert!(output.status.success(), "{sql}: {}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).unwrap().trim_end().to_owned()
     }
+}
 
-    /// SIGKILL to the server and all its processes; the data stays.
-    pub fn kill(&mut self) {
-        self.process.kill();
-    }
+impl Deref for Postgres {
+    type Target = Server;
 
-    pub fn stop(&mut self) {
-        self.process.stop();
-    }
-
-    pub fn cont(&mut self) {
-        self.process.cont();
-    }
-
-    /// Asks it to end without waiting for its clients, and waits for that.
-    pub fn terminate(&mut self) {
-        self.process.signal(Signal::SIGINT);
-        self.process.wait_code();
-    }
-
-    /// Kills it if it runs; the same data, on the same port, ready.
-    pub fn restart(&mut self) {
-        self.process.restart();
-        self.wait_ready();
-    }
-
-    /// Waits until it lets clients in.
-    pub fn wait_ready(&mut self) {
-        let port = self.port();
-        let ready = poll(LIMIT, || {
-            assert!(self.process.is_running(), "postgres has ended");
-            welcomes(port).then_some(())
-        });
-        assert!(ready.is_some(), "postgres does not answer on port {port}");
+    fn deref(&self) -> &Server {
+        &self.server
     }
 }
 
-impl Drop for Postgres {
-    /// A killed server leaves a shared memory segment behind; one that ends at once by itself does not.
-    fn drop(&mut self) {
-        self.process.cont();
-        self.process.signal(Signal::SIGQUIT);
-        self.process.wait(Duration::from_secs(5));
+impl DerefMut for Postgres {
+    fn deref_mut(&mut self) -> &mut Server {
+        &mut self.server
     }
 }
 
@@ -186,11 +151,12 @@ fn user() -> Option<Option<(u32, u32)>> {
 /// A fresh cluster, made once for all tests: `initdb` takes seconds, a copy does not.
 fn template(bin: &Path, user: Option<(u32, u32)>) -> PathBuf {
     let version = bin.to_string_lossy().replace('/', "-");
-    let kept = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    // The tests of the library itself have no such folder.
+    let kept = option_env!("CARGO_TARGET_TMPDIR").map_or_else(std::env::temp_dir, PathBuf::from);
     let template = kept.join(format!("postgres{version}-{}", user.map_or(0, |(uid, _)| uid)));
     if !template.is_dir() {
         let folder = tempfile::tempdir().unwrap();
-        own(folder.path(), user);
+        own(&[folder.path()], user);
         let data = folder.path().join("data");
         let mut spec = Spec::new("initdb", &bin.join("initdb"), folder.path());
         spec.user = user;
@@ -214,12 +180,10 @@ fn copy(from: &Path, to: &Path) {
     assert!(status.success(), "cannot copy {} to {}", from.display(), to.display());
 }
 
-fn own(folder: &Path, user: Option<(u32, u32)>) {
+fn own(paths: &[&Path], user: Option<(u32, u32)>) {
     if let Some((user, group)) = user {
-        chown(folder, Some(user), Some(group)).unwrap();
-        let auto = folder.join("data/postgresql.auto.conf");
-        if auto.exists() {
-            chown(auto, Some(user), Some(group)).unwrap();
+        for path in paths {
+            chown(path, Some(user), Some(group)).unwrap();
         }
     }
 }

@@ -30,6 +30,8 @@ pub struct Spec {
     pub user: Option<(u32, u32)>,
     /// Keep stdout in a file of its own.
     pub apart: bool,
+    /// The signal it gets from the kernel when the test is no more.
+    pub orphaned: &'static str,
 }
 
 /// A running or ended child.
@@ -52,6 +54,7 @@ impl Spec {
             folder: folder.to_owned(),
             user: None,
             apart: false,
+            orphaned: "KILL",
         }
     }
 
@@ -90,7 +93,7 @@ impl Spec {
         command
     }
 
-    /// The program behind a wish to the kernel: kill it when its parent dies. A change of the user forgets the wish,
+    /// The program behind a wish to the kernel: signal it when its parent dies. A change of the user forgets the wish,
     /// so it comes second.
     fn guarded(&self, setpriv: &Path) -> Command {
         let mut command = Command::new(setpriv);
@@ -102,7 +105,7 @@ impl Spec {
             ]);
             command.arg("--").arg(setpriv);
         }
-        command.args(["--pdeathsig", "KILL", "--"]).arg(&self.program);
+        command.args(["--pdeathsig", self.orphaned, "--"]).arg(&self.program);
         command
     }
 }
@@ -145,7 +148,7 @@ impl Process {
 
     /// What it wrote since it was last started.
     pub fn log_since_start(&self) -> String {
-        self.log().get(self.started_at..).unwrap_or_default().to_owned()
+        read_from(&self.spec.log(), self.started_at)
     }
 
     /// How it ended; `None` while it runs.
@@ -283,7 +286,12 @@ fn append(path: &Path) -> File {
 }
 
 fn read(path: &Path) -> String {
-    String::from_utf8_lossy(&std::fs::read(path).unwrap_or_default()).into_owned()
+    read_from(path, 0)
+}
+
+fn read_from(path: &Path, start: usize) -> String {
+    let bytes = std::fs::read(path).unwrap_or_default();
+    String::from_utf8_lossy(bytes.get(start..).unwrap_or_default()).into_owned()
 }
 
 fn children(pid: i32) -> Vec<i32> {

@@ -2,12 +2,13 @@
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
+use std::ops::{Deref, DerefMut};
 use std::path::Path;
 use std::time::Duration;
 
-use tempfile::TempDir;
+use nix::sys::signal::Signal;
 
-use super::{LIMIT, Port, Process, Spec, installed, on_path, poll};
+use super::{Manners, Port, Server, Spec, installed, on_path};
 
 /// What a test wants to be different.
 #[derive(Debug, Clone, Default)]
@@ -18,17 +19,17 @@ pub struct RedisConfig {
     pub login: Option<String>,
 }
 
-/// A server; killed when dropped.
+/// A redis-server; killed when dropped.
 #[derive(Debug)]
 pub struct Redis {
-    process: Process,
-    port: Port,
+    server: Server,
     login: Option<String>,
-    folder: TempDir,
 }
 
 impl Redis {
-    /// A server, ready; `None` where there is none.
+    pub const MANNERS: Manners = Manners { ready: answers, end: Signal::SIGTERM, tidy: None };
+
+    /// A server as it runs in production, ready; `None` where there is none.
     pub fn start() -> Option<Self> {
         Self::start_with(&RedisConfig::default())
     }
@@ -40,73 +41,51 @@ impl Redis {
         let file = folder.path().join("redis.conf");
         std::fs::write(&file, render(config, port.number(), folder.path())).unwrap();
         let spec = Spec::new("redis-server", &program, folder.path()).arguments([file]);
-        let mut redis = Self { process: Process::start(spec), port, login: config.login.clone(), folder };
-        redis.wait_ready();
-        Some(redis)
+        Some(Self { server: Server::start(spec, port, folder, Self::MANNERS), login: config.login.clone() })
     }
 
     pub fn url(&self) -> String {
         let login = self.login.as_ref().map(|login| format!("{login}@")).unwrap_or_default();
-        format!("redis://{login}127.0.0.1:{}", self.port())
+        format!("redis://{login}{}", self.address())
     }
 
-    pub const fn port(&self) -> u16 {
-        self.port.number()
+    /// Sends a command as a person would type it; the first bytes of the answer, as they come.
+    pub fn command(&self, words: &str) -> String {
+        Self::say(self.port(), words).unwrap()
     }
 
-    pub fn folder(&self) -> &Path {
-        self.folder.path()
-    }
-
-    pub fn log(&self) -> String {
-        self.process.log()
-    }
-
-    /// SIGKILL.
-    pub fn kill(&mut self) {
-        self.process.kill();
-    }
-
-    pub fn stop(&mut self) {
-        self.process.stop();
-    }
-
-    pub fn cont(&mut self) {
-        self.process.cont();
-    }
-
-    /// Asks it to end, and waits for that.
-    pub fn terminate(&mut self) {
-        self.process.signal(nix::sys::signal::Signal::SIGTERM);
-        self.process.wait_code();
-    }
-
-    /// Kills it if it runs; on the same port, ready.
-    pub fn restart(&mut self) {
-        self.process.restart();
-        self.wait_ready();
-    }
-
-    /// Waits until it answers a ping, if only by asking who is there.
-    pub fn wait_ready(&mut self) {
-        let port = self.port();
-        let ready = poll(LIMIT, || {
-            assert!(self.process.is_running(), "redis-server has ended");
-            ping(port).filter(|answer| answer.starts_with("+PONG") || answer.starts_with("-NOAUTH"))
-        });
-        assert!(ready.is_some(), "redis-server does not answer on port {port}");
+    /// The same to the server on this port.
+    pub fn say(port: u16, words: &str) -> std::io::Result<String> {
+        let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
+        stream.set_read_timeout(Some(Duration::from_secs(1)))?;
+        stream.write_all(format!("{words}\r\n").as_bytes())?;
+        let mut answer = [0; 4096];
+        let read = stream.read(&mut answer)?;
+        Ok(String::from_utf8_lossy(&answer[..read]).into_owned())
     }
 }
 
-fn ping(port: u16) -> Option<String> {
-    let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).ok()?;
-    stream.set_read_timeout(Some(Duration::from_secs(1))).ok()?;
-    stream.write_all(b"PING\r\n").ok()?;
-    let mut answer = [0; 64];
-    let read = stream.read(&mut answer).ok()?;
-    Some(String::from_utf8_lossy(&answer[..read]).into_owned())
+impl Deref for Redis {
+    type Target = Server;
+
+    fn deref(&self) -> &Server {
+        &self.server
+    }
 }
 
+impl DerefMut for Redis {
+    fn deref_mut(&mut self) -> &mut Server {
+        &mut self.server
+    }
+}
+
+/// Whether it answers a ping, if only by asking who is there.
+fn answers(port: u16) -> bool {
+    Redis::say(port, "PING").is_ok_and(|answer| answer.starts_with("+PONG") || answer.starts_with("-NOAUTH"))
+}
+
+/// The file that is deployed, on another port.
 fn render(config: &RedisConfig, port: u16, folder: &Path) -> String {
-    format!("bind 127.0.0.1\nport {port}\ndir {folder:?}\nsave \"\"\nappendonly no\n{}\n", config.lines)
+    let deployed = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/redis/redis.conf");
+    format!("include \"{deployed}\"\nport {port}\ndir \"{}\"\n{}\n", folder.display(), config.lines)
 }

@@ -8,9 +8,10 @@ use time::macros::datetime;
 use super::{block_on, count, folder};
 use crate::job::Analysis;
 use crate::result::Outcome;
+use crate::scheduler::Lane;
 use crate::store::metric_writer::{MetricWriter, WriterReport, WriterSettings};
-use crate::store::metrics::tests::{analysis, goodput, request};
-use crate::store::metrics::{MetricRow, MetricStore};
+use crate::store::metrics::tests::{analysis, goodput, request, worker_start};
+use crate::store::metrics::{AnalysisMetric, MetricRow, MetricStore};
 use crate::store::sqlite::SqliteStore;
 
 #[test]
@@ -22,12 +23,13 @@ fn metrics_are_kept_for_their_days() {
             MetricRow::Request(request("q")),
             MetricRow::Analysis(analysis("j", Analysis::Summary, Outcome::Ok)),
             MetricRow::Goodput(goodput()),
+            MetricRow::Worker(worker_start()),
         ];
         store.record(&rows).await.unwrap();
         let held = "SELECT (SELECT count(*) FROM llm_metrics) + (SELECT count(*) FROM analysis_metrics)
-                         + (SELECT count(*) FROM goodput_windows)";
+                         + (SELECT count(*) FROM goodput_windows) + (SELECT count(*) FROM workers)";
         store.prune(datetime!(2026-05-01 09:00 UTC)).await.unwrap();
-        assert_eq!(count(&store, held).await, 3, "90 days after");
+        assert_eq!(count(&store, held).await, 4, "90 days after");
         store.prune(datetime!(2026-05-02 10:00 UTC)).await.unwrap();
         assert_eq!(count(&store, held).await, 0);
     });
@@ -53,6 +55,8 @@ fn a_request_is_written_with_its_derived_columns() {
             texts,
             ["q", "j-1", "r-1", "summary", "generation", "m", "ok", "2026-01-31T09:30:00.250Z"]
         );
+        let origin = ["result_id", "worker", "lane", "trace_id"].map(|column| row.get::<String, _>(column));
+        assert_eq!(origin, ["j-1", "w-1", "hi", "0af7651916cd43dd8448eb211c80319c"]);
     });
 }
 
@@ -117,12 +121,31 @@ fn the_same_metrics_twice_are_there_once() {
             MetricRow::Analysis(analysis("j", Analysis::Summary, Outcome::Ok)),
             MetricRow::Analysis(analysis("j", Analysis::Sentiment, Outcome::Ok)),
             MetricRow::Goodput(goodput()),
+            MetricRow::Worker(worker_start()),
         ];
         store.record(&rows).await.unwrap();
         store.record(&rows).await.unwrap();
         assert_eq!(count(&store, "SELECT count(*) FROM llm_metrics").await, 1);
         assert_eq!(count(&store, "SELECT count(*) FROM analysis_metrics").await, 2);
         assert_eq!(count(&store, "SELECT count(*) FROM goodput_windows").await, 1);
+        assert_eq!(count(&store, "SELECT count(*) FROM workers").await, 1);
+    });
+}
+
+#[test]
+fn a_job_that_is_worked_again_by_a_backfill_has_rows_of_its_own() {
+    let (_folder, path) = folder();
+    block_on(async {
+        let store = SqliteStore::open(&path).await.unwrap();
+        let live = analysis("j", Analysis::Summary, Outcome::Ok);
+        let again = AnalysisMetric { result_id: "j@b1".into(), lane: Some(Lane::Backfill), ..live.clone() };
+        store.record(&[MetricRow::Analysis(live), MetricRow::Analysis(again)]).await.unwrap();
+        let lanes: Vec<(String, Option<String>)> =
+            sqlx::query_as("SELECT job_id, lane FROM analysis_metrics ORDER BY id")
+                .fetch_all(&store.readers)
+                .await
+                .unwrap();
+        assert_eq!(lanes, [("j".into(), None), ("j".into(), Some("backfill".into()))]);
     });
 }
 

@@ -9,6 +9,7 @@ use crate::analysis::reader::RequestRecord;
 use crate::analyst::Worked;
 use crate::job::{Analysis, Job};
 use crate::result::Usage;
+use crate::scheduler::Lane;
 use crate::store::metric_writer::MetricSink;
 use crate::store::metrics::{
     AnalysisMetric, GoodputWindow, MetricRow, RequestKind, RequestMetric, RequestTimes,
@@ -16,23 +17,43 @@ use crate::store::metrics::{
 use crate::telemetry::goodput::Window;
 
 /// Which worker an embedded run is.
-pub(super) const WORKER: &str = "embedded";
+pub const WORKER: &str = "embedded";
+
+/// What a row says of the job's way besides what working it gave.
+#[derive(Debug, Clone, Copy)]
+pub struct Source<'a> {
+    /// Identity of the result.
+    pub result_id: &'a str,
+    /// Who worked it.
+    pub worker: &'a str,
+    /// The lane it came in; absent if it came from a file.
+    pub lane: Option<Lane>,
+    /// The trace it belongs to.
+    pub trace_id: Option<&'a str>,
+}
+
+impl<'a> Source<'a> {
+    /// A job from a file.
+    pub fn file(job: &'a Job) -> Self {
+        Self { result_id: &job.job_id, worker: WORKER, lane: None, trace_id: None }
+    }
+}
 
 /// Offers a row for each request and each analysis of the job.
-pub(super) fn offer(sink: &MetricSink, job: &Job, worked: &Worked) {
+pub fn offer(sink: &MetricSink, job: &Job, worked: &Worked, source: Source<'_>) {
     let created_at = OffsetDateTime::now_utc();
     for (number, record) in worked.cost.requests.iter().enumerate() {
-        sink.offer(MetricRow::Request(request(number, record, job, worked, created_at)));
+        sink.offer(MetricRow::Request(request(number, record, job, worked, source, created_at)));
     }
     for (place, analysis) in job.analyses.iter().enumerate() {
-        if let Some(row) = analysis_row(*analysis, place == 0, job, worked, created_at) {
+        if let Some(row) = analysis_row(*analysis, place == 0, job, worked, source, created_at) {
             sink.offer(MetricRow::Analysis(row));
         }
     }
 }
 
 /// Offers the run's goodput.
-pub(super) fn offer_window(sink: &MetricSink, window: Window) {
+pub fn offer_window(sink: &MetricSink, window: Window) {
     let row = GoodputWindow { worker: WORKER.into(), ended_at: OffsetDateTime::now_utc(), window };
     sink.offer(MetricRow::Goodput(row));
 }
@@ -42,6 +63,7 @@ fn request(
     record: &RequestRecord,
     job: &Job,
     worked: &Worked,
+    source: Source<'_>,
     created_at: OffsetDateTime,
 ) -> RequestMetric {
     let since = |at: Duration| at.saturating_sub(worked.arrived);
@@ -54,7 +76,11 @@ fn request(
         // A rerun of the same job asks anew: the engine's clock keeps its requests apart from the first run's.
         request_id: format!("{}-{number}", created_at.unix_timestamp_nanos()),
         job_id: job.job_id.clone(),
+        result_id: source.result_id.into(),
         restaurant_id: job.restaurant_id.clone(),
+        worker: source.worker.into(),
+        lane: source.lane,
+        trace_id: source.trace_id.map(str::to_owned),
         analysis: Cow::Borrowed(record.purpose),
         kind,
         model: worked.result.model.name.clone(),
@@ -81,6 +107,7 @@ fn analysis_row(
     is_first: bool,
     job: &Job,
     worked: &Worked,
+    source: Source<'_>,
     created_at: OffsetDateTime,
 ) -> Option<AnalysisMetric> {
     let result = &worked.result;
@@ -88,7 +115,11 @@ fn analysis_row(
     let queue = worked.cost.first_admission().map_or(Duration::ZERO, |at| at.saturating_sub(worked.arrived));
     Some(AnalysisMetric {
         job_id: job.job_id.clone(),
+        result_id: source.result_id.into(),
         restaurant_id: job.restaurant_id.clone(),
+        worker: source.worker.into(),
+        lane: source.lane,
+        trace_id: source.trace_id.map(str::to_owned),
         analysis,
         outcome: result.outcomes.get(&analysis)?.clone(),
         model: result.model.name.clone(),

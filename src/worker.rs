@@ -1,0 +1,146 @@
+//! A worker of the fleet: takes jobs from NATS, works them as `analyze` does, publishes results.
+//!
+//! ```text
+//! pulls ─► received ─► decoded, priced ─► heap ─► run ─► result ─► settled
+//!    (lease begins)      (intake)      (lease machine) (runs)        (ack)
+//! ```
+//!
+//! Two runtimes. On one, `io`, live the connection and the [`dispatcher`], which renews leases; on the other, `work`,
+//! everything that computes. So however busy the analyses are, a lease is renewed in time. The engine has its own
+//! thread beside both.
+//!
+//! The order in which the servers start does not matter: a worker without NATS is live and not ready; without Redis or
+//! Postgres it works all the same.
+
+mod dispatcher;
+mod failpoint;
+mod health;
+mod intake;
+mod presence;
+mod run;
+mod startup;
+mod undertaker;
+pub mod vitals;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use self::dispatcher::Ending;
+use self::vitals::{SharedVitals, Vitals};
+use crate::broker::lease::LeaseSettings;
+use crate::broker::nats::{Broker, BrokerError};
+use crate::config::Settings;
+use crate::runtime::StartError;
+use crate::scheduler::Policy;
+use crate::store::StoreError;
+
+/// How long the last words to the servers may take.
+const FAREWELL: Duration = Duration::from_secs(5);
+
+/// Why a worker cannot work.
+#[derive(Debug, thiserror::Error)]
+pub enum WorkerError {
+    /// Models or prompts.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// NATS, in a way that waiting does not mend.
+    #[error(transparent)]
+    Broker(#[from] BrokerError),
+    /// A store, in a way that waiting does not mend.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The health address.
+    #[error("cannot serve health on {listen}: {cause}; correct `health.listen`, or set it to \"none\"")]
+    Health {
+        /// Where.
+        listen: std::net::SocketAddr,
+        /// What the system says.
+        cause: std::io::Error,
+    },
+    /// A task of ours broke off.
+    #[error("a part of the worker broke off: {0}")]
+    Broken(#[from] tokio::task::JoinError),
+    /// The engine is stuck.
+    #[error("the engine is stuck in a step; start the worker again, its jobs go to others meanwhile")]
+    Stuck,
+}
+
+/// How a worker ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// It was asked to stop, and has finished or handed back all it had.
+    Drained,
+    /// It was asked twice, and has handed back all it had at once.
+    Aborted,
+}
+
+/// Requests to stop.
+#[derive(Debug, Clone, Default)]
+pub struct Stop {
+    /// Take no more, finish what runs.
+    pub drain: CancellationToken,
+    /// Hand everything back now.
+    pub abort: CancellationToken,
+}
+
+/// Runs a worker until it is asked to stop. To be called on the runtime for the connection; `work` is the other one.
+pub async fn run(
+    settings: Arc<Settings>,
+    work: tokio::runtime::Handle,
+    stop: Stop,
+) -> Result<Ended, WorkerError> {
+    let name = settings.worker.name.clone().unwrap_or_else(startup::made_up_name);
+    let vitals = SharedVitals::new(Vitals::new(name.clone()));
+    if let Some(listen) = settings.health.listen {
+        let at = health::serve(listen, vitals.clone()).await;
+        let at = at.map_err(|cause| WorkerError::Health { listen, cause })?;
+        tracing::info!(%at, "health is served");
+    }
+    tracing::info!(worker = name, version = env!("CARGO_PKG_VERSION"), "starting");
+    let broker = Broker::connect_patiently(&settings.nats, &name).await?;
+    let begun = tokio::select! {
+        begun = startup::begin(&settings, &name, &broker, &vitals, &work) => begun?,
+        () = stop.drain.cancelled() => return Ok(Ended::Drained),
+        () = stop.abort.cancelled() => return Ok(Ended::Aborted),
+    };
+    let ending = begun.dispatcher.run(begun.reports, begun.cancels, stop.drain, stop.abort).await;
+    begun.background.cancel();
+    let farewell = async {
+        if let Some(writer) = begun.metrics {
+            let report = writer.close().await;
+            if report.dropped + report.failed > 0 {
+                tracing::warn!(dropped = report.dropped, failed = report.failed, "metrics rows lost");
+            }
+        }
+        if let Err(error) = begun.presence.remove(&name).await {
+            tracing::debug!(%error, "left without signing off");
+        }
+        broker.flush().await;
+    };
+    if tokio::time::timeout(FAREWELL, farewell).await.is_err() {
+        tracing::warn!("left without a word to some server: it did not listen");
+    }
+    let jobs = vitals.read().jobs;
+    tracing::info!(results = jobs.results, dead_letters = jobs.dead_letters, handed_back = jobs.handed_back, "ended");
+    match ending {
+        Ending::Drained => Ok(Ended::Drained),
+        Ending::Aborted => Ok(Ended::Aborted),
+        Ending::Stuck => Err(WorkerError::Stuck),
+    }
+}
+
+fn lease_settings(settings: &Settings) -> LeaseSettings {
+    let worker = &settings.worker;
+    LeaseSettings {
+        ack_wait: settings.nats.ack_wait,
+        max_hold: worker.max_hold,
+        stall_timeout: worker.stall_timeout,
+        job_timeout: worker.job_timeout,
+        grace: worker.grace,
+        slots: worker.slots,
+        look_ahead: worker.look_ahead,
+        policy: Policy { order: settings.scheduler.order, lambda: settings.scheduler.lambda, ..Policy::default() },
+    }
+}

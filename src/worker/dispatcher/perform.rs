@@ -1,0 +1,106 @@
+//! Doing what the lease machine says.
+
+use std::sync::Arc;
+
+use tokio_util::sync::CancellationToken;
+
+use super::{Dispatcher, Event, report};
+use crate::broker::lease::{Action, End, LeaseId, Settlement};
+use crate::broker::nats::source::Acker;
+
+impl Dispatcher {
+    /// Performs all that is due. Renewals of one moment go out together, in order.
+    pub(super) fn perform_all(&mut self) {
+        let mut renewals: Vec<Arc<Acker>> = Vec::new();
+        for action in self.machine.take_actions() {
+            match action {
+                Action::Start(lease) => self.start(lease),
+                Action::Stop(lease) => {
+                    if let Some(held) = self.held.get(&lease) {
+                        held.stop.cancel();
+                    }
+                }
+                Action::Renew(lease) => renewals.extend(self.held.get(&lease).map(|held| Arc::clone(&held.acker))),
+                Action::Settle(lease, settlement) => self.settle(lease, settlement),
+                Action::Stale(lease) => self.end_without_work(lease, Verdict::Stale),
+                Action::Cancelled(lease) => self.end_without_work(lease, Verdict::Cancelled),
+                Action::Forget(lease) => {
+                    tracing::warn!(%lease, "lease lost while out of touch; the job is left to the queue");
+                    self.held.remove(&lease);
+                }
+            }
+        }
+        if !renewals.is_empty() {
+            tokio::spawn(renew(renewals));
+        }
+    }
+
+    fn start(&mut self, lease: LeaseId) {
+        let Some(held) = self.held.get_mut(&lease) else { return };
+        // The machine starts only what was decoded.
+        let Some(taken) = held.job.clone() else { return };
+        held.running = true;
+        let (runs, stop, events) = (Arc::clone(&self.parts.runs), held.stop.clone(), self.events.clone());
+        let run = self.parts.work.spawn(async move { runs.work(&taken, &stop).await });
+        tokio::spawn(async move {
+            let end = run.await.unwrap_or_else(|error| {
+                // A panic in the analysis is a bug of ours; the job is as innocent as any that crashes a process.
+                tracing::error!(%lease, %error, "a run broke off");
+                End::Retry(super::super::run::AFTER_PANIC)
+            });
+            report(&events, Event::Ended(lease, end)).await;
+        });
+    }
+
+    /// Publishes a result that needs no work.
+    fn end_without_work(&mut self, lease: LeaseId, verdict: Verdict) {
+        let Some(held) = self.held.get_mut(&lease) else { return };
+        // Only a decoded job can be stale or cancelled.
+        let Some(taken) = held.job.clone() else { return };
+        // A run that was stopped has used its token up.
+        held.stop = CancellationToken::new();
+        let (runs, events, stop) = (Arc::clone(&self.parts.runs), self.events.clone(), held.stop.clone());
+        self.parts.work.spawn(async move {
+            let end = match verdict {
+                Verdict::Stale => runs.stale(&taken, &stop).await,
+                Verdict::Cancelled => runs.cancelled(&taken, &stop).await,
+            };
+            report(&events, Event::Ended(lease, end)).await;
+        });
+    }
+
+    fn settle(&self, lease: LeaseId, settlement: Settlement) {
+        let Some(held) = self.held.get(&lease) else { return };
+        let (acker, events) = (Arc::clone(&held.acker), self.events.clone());
+        tokio::spawn(async move {
+            let settled = acker.settle(settlement).await;
+            if let Err(error) = &settled {
+                tracing::debug!(%lease, %error, "settlement not confirmed; trying again");
+            }
+            report(&events, Event::Settled(lease, settled.is_ok())).await;
+        });
+    }
+
+    /// Settles a delivery that is not held: of a job that is finished, or while draining. One try: if it is lost, the
+    /// server delivers once more.
+    pub(super) fn settle_stray(&self, acker: Acker, settlement: Settlement) {
+        tokio::spawn(async move {
+            if let Err(error) = acker.settle(settlement).await {
+                tracing::debug!(%error, "settlement of a repeated delivery not confirmed");
+            }
+        });
+    }
+}
+
+enum Verdict {
+    Stale,
+    Cancelled,
+}
+
+async fn renew(ackers: Vec<Arc<Acker>>) {
+    for acker in ackers {
+        if let Err(error) = acker.renew().await {
+            tracing::debug!(%error, "lease not renewed");
+        }
+    }
+}

@@ -1,0 +1,52 @@
+//! `/livez`, `/readyz` and `/status` over HTTP.
+//!
+//! Live means: do not restart me. Ready means: I take jobs. A worker whose servers are away is live and not ready.
+
+use std::net::SocketAddr;
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Json};
+use axum::routing::get;
+use axum::Router;
+use tokio::net::TcpListener;
+
+use super::vitals::SharedVitals;
+
+/// Listens; says where. The server runs until the runtime ends: it must tell of a drain to its very end.
+pub async fn serve(listen: SocketAddr, vitals: SharedVitals) -> std::io::Result<SocketAddr> {
+    let listener = TcpListener::bind(listen).await?;
+    let at = listener.local_addr()?;
+    let router = Router::new()
+        .route("/livez", get(live))
+        .route("/readyz", get(ready))
+        .route("/status", get(status))
+        .with_state(vitals);
+    tokio::spawn(async move {
+        if let Err(error) = axum::serve(listener, router).await {
+            tracing::error!(%error, "health is not served any more");
+        }
+    });
+    Ok(at)
+}
+
+async fn live(State(vitals): State<SharedVitals>) -> impl IntoResponse {
+    if vitals.read().is_alive() {
+        (StatusCode::OK, "live\n")
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, "the engine is stuck: restart me\n")
+    }
+}
+
+async fn ready(State(vitals): State<SharedVitals>) -> impl IntoResponse {
+    let obstacles = vitals.read().obstacles();
+    if obstacles.is_empty() {
+        (StatusCode::OK, "ready\n".to_owned())
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, obstacles.join("\n") + "\n")
+    }
+}
+
+async fn status(State(vitals): State<SharedVitals>) -> impl IntoResponse {
+    Json(vitals.read())
+}

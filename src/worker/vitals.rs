@@ -1,0 +1,153 @@
+//! How the worker is, as it tells others: pure, written by one owner each, read by whoever asks.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use serde::Serialize;
+
+use crate::broker::lease::LeaseCounts;
+
+/// How the worker is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Vitals {
+    /// Its name.
+    pub worker: String,
+    /// Whether the models are loaded and the prompts read.
+    pub models_ready: bool,
+    /// Whether there is a connection to NATS.
+    pub nats_connected: bool,
+    /// What is wrong with streams and consumers; absent once they have been found right.
+    pub topology_fault: Option<String>,
+    /// Why jobs cannot be pulled just now.
+    pub pull_fault: Option<String>,
+    /// Whether the engine gets on with its work.
+    pub engine_fresh: bool,
+    /// Whether the engine will never get on: the process should be restarted.
+    pub engine_stuck: bool,
+    /// Whether it takes no more jobs.
+    pub draining: bool,
+    /// Jobs in hand.
+    pub jobs: Jobs,
+}
+
+/// Jobs in hand, and what became of those that were.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Jobs {
+    /// In hand.
+    pub held: usize,
+    /// Of those, waiting.
+    pub queued: usize,
+    /// Of those, running.
+    pub running: usize,
+    /// Results published.
+    pub results: u64,
+    /// Dead letters written.
+    pub dead_letters: u64,
+    /// Failed for a passing reason and given back.
+    pub retried: u64,
+    /// Given back unworked.
+    pub handed_back: u64,
+    /// Deliveries of jobs that were in hand already.
+    pub merged: u64,
+    /// Older jobs of a restaurant, ended by a newer one.
+    pub stale: u64,
+    /// Leases renewed.
+    pub renewals: u64,
+}
+
+impl Vitals {
+    /// Before anything is ready.
+    pub fn new(worker: String) -> Self {
+        Self {
+            worker,
+            models_ready: false,
+            nats_connected: false,
+            topology_fault: Some("not looked at yet".into()),
+            pull_fault: None,
+            engine_fresh: true,
+            engine_stuck: false,
+            draining: false,
+            jobs: Jobs::default(),
+        }
+    }
+
+    /// Whether the process is of any use; else it should be restarted.
+    pub const fn is_alive(&self) -> bool {
+        !self.engine_stuck
+    }
+
+    /// Why it takes no jobs; empty when it does.
+    pub fn obstacles(&self) -> Vec<String> {
+        let mut obstacles = Vec::new();
+        let mut note = |is: bool, what: &str| {
+            if is {
+                obstacles.push(what.to_owned());
+            }
+        };
+        note(!self.models_ready, "models are loading");
+        note(!self.nats_connected, "no connection to nats");
+        note(!self.engine_fresh, "the engine does not get on");
+        note(self.draining, "draining");
+        obstacles.extend(self.topology_fault.iter().map(|fault| format!("streams: {fault}")));
+        obstacles.extend(self.pull_fault.iter().map(|fault| format!("pulling: {fault}")));
+        obstacles
+    }
+}
+
+impl Jobs {
+    /// Takes over what the lease machine counts.
+    pub fn note(&mut self, counts: &LeaseCounts) {
+        (self.held, self.queued, self.running) = (counts.held, counts.queued, counts.running);
+        (self.handed_back, self.merged, self.renewals) =
+            (counts.handed_back, counts.merged + counts.again, counts.renewals);
+    }
+}
+
+/// Shared by those who write it and those who tell it. Written field by field; no lock is held for longer.
+#[derive(Clone)]
+pub struct SharedVitals(Arc<Mutex<Vitals>>);
+
+impl SharedVitals {
+    /// Starts with `vitals`.
+    pub fn new(vitals: Vitals) -> Self {
+        Self(Arc::new(Mutex::new(vitals)))
+    }
+
+    /// Changes something.
+    pub fn update(&self, change: impl FnOnce(&mut Vitals)) {
+        // Plain values, sound at every moment: a panic elsewhere does not spoil them.
+        change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// As it is now.
+    pub fn read(&self) -> Vitals {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn well() -> Vitals {
+        Vitals {
+            models_ready: true,
+            nats_connected: true,
+            topology_fault: None,
+            ..Vitals::new("w".into())
+        }
+    }
+
+    #[test]
+    fn a_worker_that_has_all_it_needs_is_ready() {
+        assert_eq!(well().obstacles(), Vec::<String>::new());
+        assert!(well().is_alive());
+    }
+
+    #[test]
+    fn every_obstacle_is_told_and_none_but_a_stuck_engine_asks_for_a_restart() {
+        let vitals = Vitals { draining: true, pull_fault: Some("no stream".into()), ..Vitals::new("w".into()) };
+        assert_eq!(vitals.obstacles().len(), 5, "{:?}", vitals.obstacles());
+        assert!(vitals.is_alive());
+        assert!(!Vitals { engine_stuck: true, ..well() }.is_alive());
+    }
+}

@@ -1,0 +1,4 @@
+//! The stores over their real servers, and what their faults cost.
+
+mod postgres;
+mod redis;
