@@ -5,6 +5,7 @@
 mod backfill;
 #[path = "../common/mod.rs"]
 mod common;
+mod backfill;
 mod contract;
 mod dlq;
 mod ground;
