@@ -5,6 +5,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod dlq;
+mod faults;
 mod ground;
 mod harness;
 mod security;
