@@ -169,7 +169,7 @@ impl<S: FactStore> Analyst<S> {
         match self.store.last_result(restaurant).await {
             Ok(last) => last.filter(|last| last.reader == identity).map(|last| last.result),
             Err(error) => {
-                tracing::warn!(%error, "earlier result unknown");
+                error.tell("earlier result unknown");
                 None
             }
         }
@@ -180,7 +180,7 @@ impl<S: FactStore> Analyst<S> {
         if result.outcomes.values().all(|outcome| matches!(outcome, Outcome::Ok | Outcome::NoData)) {
             let last = LastResult { reader: identity, result: result.clone() };
             if let Err(error) = self.store.put_last_result(last).await {
-                tracing::warn!(%error, "result not kept for the next time");
+                error.tell("result not kept for the next time");
             }
         }
     }

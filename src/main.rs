@@ -6,7 +6,9 @@ use std::process::ExitCode;
 use clap::Parser;
 #[cfg(unix)]
 use maitred::cli::worker;
-use maitred::cli::{Cli, Command, Exit, Overrides, cancel, init, logging, model, results, show, submit};
+use maitred::cli::{
+    Cli, Command, Exit, Overrides, backfill, cancel, dlq, init, logging, model, results, show, status, submit,
+};
 #[cfg(feature = "llama")]
 use maitred::cli::{measure, run as analyse, speed};
 use maitred::model::model_store;
@@ -27,6 +29,9 @@ fn run(cli: Cli) -> anyhow::Result<Exit> {
     let flags = match &cli.command {
         Command::Config(_)
         | Command::Init(_)
+        | Command::Status(_)
+        | Command::Dlq(_)
+        | Command::Backfill(_)
         | Command::Model(_)
         | Command::Results(_)
         | Command::Cancel(_) => Overrides::default(),
@@ -45,6 +50,11 @@ fn run(cli: Cli) -> anyhow::Result<Exit> {
     match cli.command {
         Command::Config(command) => show::run(&command, &config, &mut io::stdout().lock())?,
         Command::Init(args) => block_on(init::run(args, &config.settings, &mut io::stdout().lock()))?,
+        Command::Status(args) => block_on(status::run(args, &config.settings, &mut io::stdout().lock()))?,
+        Command::Dlq(command) => block_on(dlq::run(&command, &config.settings, &mut io::stdout().lock()))?,
+        Command::Backfill(command) => {
+            block_on(backfill::run(&command, &config.settings, &mut io::stdout().lock()))?;
+        }
         Command::Model(command) => model::run(command, &model_store(config.settings.models.dir.as_deref())?)?,
         Command::Submit(args) => {
             return block_on(submit::run(&args, &config.settings, cli.common.quiet));

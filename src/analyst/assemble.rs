@@ -93,11 +93,11 @@ impl<S: FactStore> Analyst<S> {
         let (restaurant, reviews) = (job.restaurant_id.as_str(), read.len() as u64);
         let rates =
             self.store.aspect_rates(&reader.reader, restaurant, names.len()).await.unwrap_or_else(|error| {
-                tracing::warn!(%error, "other restaurants unknown; distinctness left out");
+                error.tell("other restaurants unknown; distinctness left out");
                 vec![AspectRate::default(); names.len()]
             });
         if let Err(error) = self.store.put_aspect_counts(&reader.reader, restaurant, reviews, &counts).await {
-            tracing::warn!(%error, "aspect counts not kept");
+            error.tell("aspect counts not kept");
         }
         let context = Context {
             aspects: names,

@@ -31,7 +31,7 @@ pub async fn of<S: FactStore>(
                 }
             }
         }
-        Err(error) => tracing::warn!(%error, "facts not looked up; reading again"),
+        Err(error) => error.tell("facts not looked up; reading again"),
     }
     let mut missing: Vec<(&FactKey, &str)> = Vec::new();
     let mut seen: HashSet<&str> = HashSet::new();
@@ -55,7 +55,7 @@ pub async fn of<S: FactStore>(
             }
             known.insert(&key.text, facts);
         }
-        keep(store, fresh, "facts").await;
+        keep(store, fresh, "facts not kept for the next time").await;
     }
     let with_facts = keys.iter().filter(|key| known.get(key.text.as_str()).is_some_and(Result::is_ok));
     cost.usage.reviews_read += read;
@@ -68,10 +68,14 @@ pub async fn of<S: FactStore>(
 }
 
 /// Keeps what was computed; a store that fails only costs computing it again.
-pub(super) async fn keep<S: FactStore>(store: &S, fresh: Vec<(FactKey, ReviewFacts)>, what: &'static str) {
+pub(super) async fn keep<S: FactStore>(
+    store: &S,
+    fresh: Vec<(FactKey, ReviewFacts)>,
+    consequence: &'static str,
+) {
     if !fresh.is_empty()
         && let Err(error) = store.put_many(fresh).await
     {
-        tracing::warn!(%error, what, "not kept for the next time");
+        error.tell(consequence);
     }
 }

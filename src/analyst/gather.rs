@@ -1,5 +1,8 @@
 //! The reviews in scope and their facts; under `scope = selected` only the selected reviews are read.
 
+#[cfg(test)]
+mod tests;
+
 use super::{Analyst, Asked, facts};
 use crate::analysis::reader::{Cost, LanguageReader, Ticket};
 use crate::digest::text_digest;
@@ -111,7 +114,7 @@ impl<S: FactStore> Analyst<S> {
         let kept = match self.store.representative(&job.restaurant_id, model).await {
             Ok(kept) => kept,
             Err(error) => {
-                tracing::warn!(%error, "representative vector not looked up; making it anew");
+                error.tell("representative vector not looked up; making it anew");
                 return Representative::of(model, reviews, now);
             }
         };
@@ -124,9 +127,7 @@ impl<S: FactStore> Analyst<S> {
             match self.store.put_representative(&job.restaurant_id, before.as_deref(), &current).await {
                 Ok(true) => {}
                 Ok(false) => tracing::debug!("another worker was faster with the representative vector"),
-                Err(error) => {
-                    tracing::warn!(%error, "representative vector not kept for the next time");
-                }
+                Err(error) => error.tell("representative vector not kept for the next time"),
             }
         }
         current
@@ -144,7 +145,7 @@ impl<S: FactStore> Analyst<S> {
         let key = |review: &Review| FactKey { reader: vectors_of.clone(), text: text_digest(&review.text) };
         let keys: Vec<FactKey> = reviews.iter().map(key).collect();
         let stored = self.store.get_many(&keys).await.unwrap_or_else(|error| {
-            tracing::warn!(%error, "vectors not looked up; computing");
+            error.tell("vectors not looked up; computing");
             vec![None; keys.len()]
         });
         let mut vectors: Vec<Option<UnitVector>> = reviews
@@ -167,7 +168,7 @@ impl<S: FactStore> Analyst<S> {
             vectors[index] = UnitVector::from_f16_bytes(&facts.vector);
             fresh.push((keys[index].clone(), facts));
         }
-        facts::keep(self.store.as_ref(), fresh, "vectors").await;
+        facts::keep(self.store.as_ref(), fresh, "vectors not kept for the next time").await;
         Ok(vectors)
     }
 }

@@ -221,8 +221,8 @@ pub fn parse_rate(text: &str) -> Result<f64, BackfillError> {
     let (jobs, unit) = text.trim().split_once('/').unwrap_or((text.trim(), "s"));
     let per = match unit.trim() {
         "s" => Duration::from_secs(1),
-        "m" | "min" => Duration::from_secs(60),
-        "h" => Duration::from_secs(3600),
+        "m" | "min" => Duration::from_mins(1),
+        "h" => Duration::from_hours(1),
         _ => return Err(wrong()),
     };
     let jobs: f64 = jobs.trim().parse().map_err(|_| wrong())?;

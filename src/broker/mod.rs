@@ -12,5 +12,6 @@ pub mod nats;
 pub mod presence;
 pub mod retry;
 pub mod shares;
+pub mod status;
 pub mod topology;
 pub mod wire;

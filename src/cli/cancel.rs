@@ -29,6 +29,7 @@ pub struct CancelArgs {
 /// Runs the command.
 pub async fn run(args: &CancelArgs, settings: &Settings) -> anyhow::Result<Exit> {
     let broker = Broker::connect(&settings.nats, "maitred cancel").await?;
+    broker.require_version()?;
     let patience = Duration::from_secs(args.patience);
     let became = broker.cancel(&args.job, args.restaurant.as_deref(), &settings.limits, patience).await?;
     writeln!(io::stdout().lock(), "{}", told(&became))?;
@@ -42,7 +43,8 @@ fn told(became: &Cancelled) -> String {
     match became {
         Cancelled::AtWorker(Held::Queued) => "cancelled: it waited at a worker, which drops it".to_owned(),
         Cancelled::AtWorker(Held::Running) => {
-            "cancelling: a worker is running it and stops; its result says whether it was done before".to_owned()
+            "cancelling: a worker is running it and stops; its result says whether it was done before"
+                .to_owned()
         }
         Cancelled::InQueue { lane, sequence } => {
             format!("cancelled: taken out of the queue (lane {lane}, sequence {sequence})")

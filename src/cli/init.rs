@@ -5,7 +5,7 @@ use std::io::{self, Write};
 
 use clap::Args;
 
-use crate::broker::nats::{Broker, BrokerError};
+use crate::broker::nats::{Broker, possible};
 use crate::broker::topology::{Action, Step, Topology};
 use crate::config::Settings;
 
@@ -17,17 +17,22 @@ pub struct InitArgs {
     pub dry_run: bool,
 }
 
-/// Runs the command. What is printed has happened, or with `--dry-run` would.
+/// Runs the command. A line is printed when its step has been taken; with `--dry-run`, it would be.
 pub async fn run(args: InitArgs, settings: &Settings, to: &mut impl Write) -> anyhow::Result<()> {
     let broker = Broker::connect(&settings.nats, "maitred init").await?;
     broker.require_version()?;
     let desired = Topology::desired(&settings.nats);
+    let plan = broker.plan(&desired).await?;
     if args.dry_run {
-        let plan = broker.plan(&desired).await?;
-        print(to, &plan, Tense::Would)?;
-        refuse(plan)?;
+        plan.iter().try_for_each(|step| print(to, step, Tense::Would))?;
+        possible(&plan)?;
     } else {
-        print(to, &broker.init(&desired).await?, Tense::Has)?;
+        possible(&plan)?;
+        for step in &plan {
+            broker.take(step, &desired).await?;
+            print(to, step, Tense::Has)?;
+        }
+        broker.kept(&desired).await?;
     }
     // THE LEAD WIRES THIS: if settings.postgres.url is set, run (or with --dry-run list) store::postgres's migrations.
     Ok(())
@@ -39,32 +44,22 @@ enum Tense {
     Would,
 }
 
-fn print(to: &mut impl Write, steps: &[Step], tense: Tense) -> io::Result<()> {
-    for Step { object, action } in steps {
-        let (word, found) = match (action, tense) {
-            (Action::Create, Tense::Has) => ("created", None),
-            (Action::Create, Tense::Would) => ("would create", None),
-            (Action::Change(found), Tense::Has) => ("changed", Some(found)),
-            (Action::Change(found), Tense::Would) => ("would change", Some(found)),
-            (Action::Keep, _) => ("unchanged", None),
-            (Action::Refuse(found), _) => ("cannot change", Some(found)),
-        };
-        writeln!(to, "{word:<13} {object}")?;
-        for difference in found.into_iter().flatten() {
-            let (field, actual, desired) = (difference.field, &difference.actual, &difference.desired);
-            writeln!(to, "{:13} {field}: {actual} -> {desired}", "")?;
-        }
+/// A line for the object, and one below it for each difference.
+fn print(to: &mut impl Write, step: &Step, tense: Tense) -> io::Result<()> {
+    let (word, found) = match (&step.action, tense) {
+        (Action::Create, Tense::Has) => ("created", None),
+        (Action::Create, Tense::Would) => ("would create", None),
+        (Action::Change(found), Tense::Has) => ("changed", Some(found)),
+        (Action::Change(found), Tense::Would) => ("would change", Some(found)),
+        (Action::Keep, _) => ("unchanged", None),
+        (Action::Refuse(found), _) => ("cannot change", Some(found)),
+    };
+    writeln!(to, "{word:<13} {}", step.object)?;
+    for difference in found.into_iter().flatten() {
+        let (field, actual, desired) = (difference.field, &difference.actual, &difference.desired);
+        writeln!(to, "{:13} {field}: {actual} -> {desired}", "")?;
     }
     Ok(())
-}
-
-/// A dry run ends as the run itself would.
-fn refuse(plan: Vec<Step>) -> Result<(), BrokerError> {
-    let refused = plan.into_iter().find_map(|step| match step.action {
-        Action::Refuse(found) => Some(BrokerError::Fixed(step.object, found)),
-        Action::Create | Action::Change(_) | Action::Keep => None,
-    });
-    refused.map_or(Ok(()), Err)
 }
 
 #[cfg(test)]
@@ -74,14 +69,16 @@ mod tests {
 
     fn printed(actual: &Topology, tense: Tense) -> String {
         let mut to = Vec::new();
-        print(&mut to, &Topology::desired(&Settings::default().nats).plan(actual), tense).unwrap();
+        for step in Topology::desired(&Settings::default().nats).plan(actual) {
+            print(&mut to, &step, tense).unwrap();
+        }
         String::from_utf8(to).unwrap()
     }
 
     #[test]
     fn each_object_is_a_line_and_each_difference_one_below_it() {
         let mut actual = Topology::desired(&Settings::default().nats);
-        actual.consumers[0].ack_wait = Duration::from_secs(60);
+        actual.consumers[0].ack_wait = Duration::from_mins(1);
         actual.streams.remove(0);
         let would = printed(&actual, Tense::Would);
         assert!(

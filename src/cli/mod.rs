@@ -3,8 +3,11 @@
 //! Flags only become settings ([`Overrides`]) or arguments here; the work is elsewhere.
 
 pub mod analyze;
+pub mod backfill;
 pub mod bench;
 pub mod cancel;
+pub mod columns;
+pub mod dlq;
 pub mod eval;
 pub mod init;
 pub mod interrupt;
@@ -20,6 +23,7 @@ pub mod show;
 #[cfg(feature = "llama")]
 pub mod speed;
 pub mod spent;
+pub mod status;
 pub mod submit;
 pub mod table;
 pub mod text;
@@ -83,6 +87,14 @@ pub enum Command {
     Config(show::ConfigCommand),
     /// Create or check what the fleet needs on its servers.
     Init(init::InitArgs),
+    /// Show how the fleet is: streams, lanes, workers, backfills.
+    Status(status::StatusArgs),
+    /// Look at jobs that were given up, send them again, or drop them.
+    #[command(subcommand)]
+    Dlq(dlq::DlqCommand),
+    /// Work old jobs again.
+    #[command(subcommand)]
+    Backfill(backfill::BackfillCommand),
     /// Fetch, convert and inspect models.
     #[command(subcommand)]
     Model(model::ModelCommand),

@@ -40,8 +40,8 @@ pub enum ResultsFormat {
 /// Runs the command.
 pub async fn run(args: &ResultsArgs, settings: &Settings) -> anyhow::Result<Exit> {
     let broker = Broker::connect(&settings.nats, "maitred results").await?;
-    let wanted =
-        Wanted { restaurant: args.restaurant.clone(), limit: args.limit, follow: args.follow };
+    broker.require_version()?;
+    let wanted = Wanted { restaurant: args.restaurant.clone(), limit: args.limit, follow: args.follow };
     let mut results = broker.results(wanted).await?;
     let (stop, style) = (stop_on_interrupt(), Style::of_stdout());
     let (mut shown, mut unreadable) = (0_u64, 0_u64);

@@ -80,9 +80,11 @@ pub struct SubmitArgs {
 impl SubmitArgs {
     /// The settings that flags give.
     pub fn overrides(&self) -> Overrides {
-        Overrides::default()
-            .set("analysis.analyses", "--analyses", self.analyses.as_ref())
-            .set("analysis.language", "--lang", self.lang.as_ref())
+        Overrides::default().set("analysis.analyses", "--analyses", self.analyses.as_ref()).set(
+            "analysis.language",
+            "--lang",
+            self.lang.as_ref(),
+        )
     }
 
     fn input_options(&self, settings: &Settings) -> InputOptions {
@@ -134,6 +136,7 @@ pub async fn run(args: &SubmitArgs, settings: &Settings, quiet: bool) -> anyhow:
         return dry_run(args, input);
     }
     let broker = Broker::connect(&settings.nats, "maitred submit").await?;
+    broker.require_version()?;
     // Before the first job, so that no result comes too early to be seen.
     let since = if args.wait { Some(broker.now().await?) } else { None };
     let stop = stop_on_interrupt();
@@ -141,7 +144,9 @@ pub async fn run(args: &SubmitArgs, settings: &Settings, quiet: bool) -> anyhow:
     let mut exit = if sent.refused > 0 { Exit::Failed } else { Exit::Ok };
     say_sent(args, &sent)?;
     if sent.interrupted {
-        eprintln!("interrupted: run the same command again; what is published counts as a duplicate for ten minutes");
+        eprintln!(
+            "interrupted: run the same command again; what is published counts as a duplicate for ten minutes"
+        );
         return Ok(Exit::Interrupted);
     }
     if let (Some(since), Some(stored)) = (since, sent.stored) {
@@ -249,9 +254,11 @@ fn dry_run(args: &SubmitArgs, input: JobReader) -> anyhow::Result<Exit> {
             break;
         }
     }
-    say(args, || json!({"submitted": {"would_publish": jobs, "refused": refused}}), || {
-        format!("{} would be published{}", counted(jobs, "job"), and_refused(refused))
-    })?;
+    say(
+        args,
+        || json!({"submitted": {"would_publish": jobs, "refused": refused}}),
+        || format!("{} would be published{}", counted(jobs, "job"), and_refused(refused)),
+    )?;
     Ok(if refused > 0 { Exit::Failed } else { Exit::Ok })
 }
 
@@ -265,7 +272,8 @@ fn would_publish(args: &SubmitArgs, job: &Job) -> anyhow::Result<()> {
             "message_id": message_id, "reviews": reviews, "bytes": bytes,
         }})
     };
-    let as_text = || format!("{subject}  {}  {}, {}", job.job_id, counted(reviews as u64, "review"), bytes_of(bytes));
+    let as_text =
+        || format!("{subject}  {}  {}, {}", job.job_id, counted(reviews as u64, "review"), bytes_of(bytes));
     Ok(say(args, as_json, as_text)?)
 }
 
@@ -293,10 +301,18 @@ fn and_refused(refused: u64) -> String {
 }
 
 /// One line on stdout, as JSON or for people.
-fn say(args: &SubmitArgs, as_json: impl FnOnce() -> Value, as_text: impl FnOnce() -> String) -> io::Result<()> {
+fn say(
+    args: &SubmitArgs,
+    as_json: impl FnOnce() -> Value,
+    as_text: impl FnOnce() -> String,
+) -> io::Result<()> {
     suspend(|| {
         let mut stdout = io::stdout().lock();
-        if args.json { writeln!(stdout, "{}", as_json()) } else { writeln!(stdout, "{}", as_text().trim_end()) }?;
+        if args.json {
+            writeln!(stdout, "{}", as_json())
+        } else {
+            writeln!(stdout, "{}", as_text().trim_end())
+        }?;
         stdout.flush()
     })
 }

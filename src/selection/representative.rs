@@ -60,7 +60,7 @@ impl Representative {
     /// Of these reviews, with their ages as of `now`. Reviews whose vector has another dimension than the first one's
     /// are left out.
     pub fn of(model: &str, reviews: &[(&Review, &UnitVector)], now: OffsetDateTime) -> Self {
-        Self::new(model).with(reviews, now)
+        Self::new(model).brought_up_to(reviews, now)
     }
 
     /// The same as [`Representative::of`], touching only what changed since: reviews that came are added, reviews that
@@ -68,21 +68,16 @@ impl Representative {
     /// anew: what it added is not at hand any more.
     #[must_use]
     pub fn brought_up_to(self, reviews: &[(&Review, &UnitVector)], now: OffsetDateTime) -> Self {
-        let wanted: BTreeSet<u64> = reviews.iter().map(|(review, vector)| identity(review, vector)).collect();
+        let members: Vec<u64> = reviews.iter().map(|(review, vector)| identity(review, vector)).collect();
+        let wanted: BTreeSet<u64> = members.iter().copied().collect();
         let fits = reviews.first().is_none_or(|(_, vector)| vector.dimension() == self.weighted_sum.len());
-        if fits && self.members.keys().all(|member| wanted.contains(member)) {
-            self.with(reviews, now)
-        } else {
-            Self::of(&self.model, reviews, now)
-        }
-    }
-
-    fn with(mut self, reviews: &[(&Review, &UnitVector)], now: OffsetDateTime) -> Self {
-        for (review, vector) in reviews {
+        let none_left = self.members.keys().all(|member| wanted.contains(member));
+        let mut current = if fits && none_left { self } else { Self::new(self.model) };
+        for (member, (review, vector)) in members.into_iter().zip(reviews) {
             // A vector of another dimension has nothing in common with the others.
-            let _ = self.add(review, vector, now);
+            let _ = current.put(member, vector, tenths(review, now));
         }
-        self
+        current
     }
 
     /// Adds a review. One that is in it already is weighed anew.
@@ -92,13 +87,18 @@ impl Representative {
         vector: &UnitVector,
         now: OffsetDateTime,
     ) -> Result<(), UpdateError> {
+        self.put(identity(review, vector), vector, tenths(review, now))
+    }
+
+    fn put(&mut self, member: u64, vector: &UnitVector, tenths: u8) -> Result<(), UpdateError> {
         if self.weighted_sum.is_empty() {
             self.weighted_sum = vec![0; vector.dimension()];
         }
         self.refuse_other_dimension(vector)?;
-        let tenths = tenths(review, now);
-        let before = self.members.insert(identity(review, vector), tenths).unwrap_or_default();
-        self.accumulate(vector, i64::from(tenths) - i64::from(before));
+        let before = self.members.insert(member, tenths).unwrap_or_default();
+        if before != tenths {
+            self.accumulate(vector, i64::from(tenths) - i64::from(before));
+        }
         Ok(())
     }
 

@@ -9,7 +9,7 @@ use super::StoreError;
 /// Packs a value for `store`.
 pub(super) fn pack<T: Serialize>(store: &'static str, value: &T) -> Result<Vec<u8>, StoreError> {
     rmp_serde::to_vec_named(value)
-        .map_err(|error| StoreError { store, message: format!("cannot encode a value: {error}") })
+        .map_err(|error| StoreError::new(store, format_args!("cannot encode a value: {error}")))
 }
 
 /// Unpacks a value; `None`, with a warning, if the bytes are not one.

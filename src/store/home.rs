@@ -18,7 +18,7 @@ pub enum FactHome {
     /// One file, shared by the workers of one machine.
     Sqlite(SqliteStore),
     /// This process.
-    Memory(MemoryFacts),
+    Memory(Box<MemoryFacts>),
 }
 
 /// Home of metrics. One of the two, chosen once.
@@ -43,7 +43,7 @@ impl FactHome {
         let Some(path) = cache_file(settings) else {
             let limit = settings.store.memory_limit;
             tracing::warn!(bytes = limit, "no redis.url: facts are kept in the memory of this worker alone");
-            return Ok(Self::Memory(MemoryFacts::new(limit)));
+            return Ok(Self::Memory(Box::new(MemoryFacts::new(limit))));
         };
         let store = SqliteStore::open(&path).await?;
         tracing::warn!(path = %path.display(), "no redis.url: facts are kept in store.cache, on this machine alone");
@@ -70,9 +70,7 @@ impl MetricHome {
     /// If the URL or the file that is named cannot be used.
     pub async fn open(settings: &Settings) -> Result<Option<Self>, StoreError> {
         if let Some(url) = &settings.postgres.url {
-            let url = url
-                .read("postgres.url_file")
-                .map_err(|error| StoreError { store: "postgres", message: error.to_string() })?;
+            let url = url.read("postgres.url_file").map_err(|error| StoreError::new("postgres", error))?;
             let store = PostgresStore::new(&url)?;
             tracing::info!("metrics are kept in Postgres, shared by the fleet");
             return Ok(Some(Self::Postgres(store)));
@@ -197,8 +195,8 @@ mod tests {
     use crate::config::{Secret, SecretUrl};
     use crate::store::contract::{self, block_on};
 
-    fn url(text: &str) -> Option<Secret> {
-        Some(Secret::Value(SecretUrl::new(text)))
+    fn url(text: &str) -> Secret {
+        Secret::Value(SecretUrl::new(text))
     }
 
     #[test]
@@ -231,8 +229,8 @@ mod tests {
     #[test]
     fn servers_that_are_named_are_used_though_they_are_not_there_yet() {
         let mut settings = Settings::default();
-        settings.redis.url = url("redis://127.0.0.1:1");
-        settings.postgres.url = url("postgres://127.0.0.1:1/maitred");
+        settings.redis.url = Some(url("redis://127.0.0.1:1"));
+        settings.postgres.url = Some(url("postgres://127.0.0.1:1/maitred"));
         block_on(async {
             let facts = FactHome::open(&settings).await.unwrap();
             assert!(matches!(facts, FactHome::Redis(_)));
@@ -245,8 +243,8 @@ mod tests {
     #[test]
     fn a_url_of_something_else_is_refused_at_the_start() {
         let mut settings = Settings::default();
-        settings.redis.url = url("http://me:hunter2@host");
-        settings.postgres.url = url("me:hunter2");
+        settings.redis.url = Some(url("http://me:hunter2@host"));
+        settings.postgres.url = Some(url("me:hunter2"));
         block_on(async {
             let facts = FactHome::open(&settings).await.err().unwrap().to_string();
             let metrics = MetricHome::open(&settings).await.err().unwrap().to_string();

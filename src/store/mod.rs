@@ -19,6 +19,7 @@ pub mod redis;
 mod servers;
 pub mod sqlite;
 
+use std::fmt::Display;
 use std::future::Future;
 
 use serde::{Deserialize, Serialize};
@@ -124,6 +125,24 @@ pub struct StoreError {
     pub store: &'static str,
     /// What happened and what to do.
     pub message: String,
+    /// Whether the store itself has logged it: one that is left alone for a while says so once, not at every call.
+    pub is_told: bool,
+}
+
+impl StoreError {
+    /// A failure that nobody has logged yet.
+    pub fn new(store: &'static str, message: impl Display) -> Self {
+        Self { store, message: message.to_string(), is_told: false }
+    }
+
+    /// Logs the failure with what follows from it, where it is handled.
+    pub fn tell(&self, consequence: &'static str) {
+        if self.is_told {
+            tracing::debug!(error = %self, "{consequence}");
+        } else {
+            tracing::warn!(error = %self, "{consequence}");
+        }
+    }
 }
 
 /// Home of facts and of what is derived from them.

@@ -161,6 +161,44 @@ async fn a_list_can_be_narrowed_and_ends_with_the_newest() {
     assert!(none.is_empty());
 }
 
+#[tokio::test]
+async fn the_program_lists_shows_replays_and_drops() {
+    let Some(ground) = Ground::new().await else { return };
+    assert_eq!(ground.maitred(&["dlq", "ls"]).well(), "no dead letters\n");
+    let letters = DeadLetters::new(&ground.broker);
+    for (n, code) in [(5, "malformed"), (6, "too_large"), (7, "malformed"), (8, "too_large")] {
+        letters.put(&letter(n, "r", code, BAD)).await.unwrap();
+    }
+    let listed = ground.maitred(&["dlq", "ls", "--json", "--reason", "malformed"]).json();
+    let sequences: Vec<u64> =
+        listed.as_array().unwrap().iter().map(|l| l["sequence"].as_u64().unwrap()).collect();
+    assert_eq!(sequences, [1, 3]);
+    assert_eq!(listed[0]["origin"], "REVIEW_JOBS:5");
+
+    let shown = ground.maitred(&["dlq", "show", "1"]).well();
+    assert!(shown.contains("malformed: the body is not a job") && shown.contains("X-Own: b"), "{shown}");
+    assert!(!shown.contains("not a job\n{") && shown.contains(&format!("{} bytes", BAD.len())), "{shown}");
+    assert_eq!(ground.maitred(&["dlq", "show", "1", "--payload"]).stdout, BAD);
+
+    assert_eq!(ground.maitred(&["dlq", "replay", "1"]).well(), "replayed 1 as job 1\n");
+    assert_eq!(ground.pull(&names::lane_consumer(Lane::Live)).await.payload, BAD);
+    assert_eq!(
+        ground.maitred(&["dlq", "replay", "--all", "--reason", "malformed"]).well(),
+        "replayed 3 as job 2\n"
+    );
+    assert_eq!(ground.maitred(&["dlq", "drop", "2"]).well(), "dropped 2\n");
+    let gone = ground.maitred(&["dlq", "drop", "2"]);
+    assert_eq!(gone.code, Some(1));
+    assert!(gone.stderr.contains("no dead letter 2"), "{}", gone.stderr);
+    let unsure = ground.maitred(&["dlq", "drop", "--all"]);
+    assert_eq!((unsure.code, letters.count().await.unwrap()), (Some(2), 1), "{}", unsure.stderr);
+    assert_eq!(ground.maitred(&["dlq", "drop", "--all", "--yes"]).well(), "dropped 4\n");
+    assert_eq!(letters.count().await.unwrap(), 0);
+    for wrong in [&["dlq", "replay"][..], &["dlq", "show", "0"], &["dlq", "ls", "--restaurant", "a.*"]] {
+        assert_eq!(ground.maitred(wrong).code, Some(2), "{wrong:?}");
+    }
+}
+
 /// A server on which a job is given up after its second delivery.
 async fn impatient() -> Option<(Ground, Sweeper, DeadLetters)> {
     let config = NatsConfig::default();

@@ -5,7 +5,8 @@
 
 use std::time::{Duration, Instant};
 
-use crate::common::servers::{Checker, Maitred, Nats, NatsConfig, Postgres, Program, Redis, Workload, wait_until};
+use crate::common::fleet::{Checker, Maitred, Program, Workload};
+use crate::common::servers::{Nats, Postgres, Redis, wait_until};
 
 /// Short, so that leases end many times in the test.
 const ACK_WAIT: Duration = Duration::from_secs(4);
@@ -27,13 +28,8 @@ enum Fault {
 
 /// The faults of a run: the named ones as often as the issue asks, in an order of the seed's, worker kills between all.
 fn plan(random: &mut fastrand::Rng) -> Vec<Fault> {
-    let mut rare = [
-        Fault::KillNats,
-        Fault::KillNats,
-        Fault::KillRedis,
-        Fault::KillPostgres,
-        Fault::StopWorker,
-    ];
+    let mut rare =
+        [Fault::KillNats, Fault::KillNats, Fault::KillRedis, Fault::KillPostgres, Fault::StopWorker];
     random.shuffle(&mut rare);
     rare.into_iter().flat_map(|fault| [Fault::KillWorker, fault, Fault::KillWorker]).collect()
 }
@@ -84,9 +80,7 @@ async fn every_job_ends_once_whatever_is_killed() {
     let jobs = number("MAITRED_KILL_JOBS").unwrap_or(300) as usize;
     eprintln!("MAITRED_KILL_SEED={seed} MAITRED_KILL_JOBS={jobs}");
     let mut random = fastrand::Rng::with_seed(seed);
-    let (Some(nats), Some(redis), Some(postgres)) =
-        (Nats::start_with(NatsConfig::default()), Redis::start(), Postgres::start())
-    else {
+    let (Some(nats), Some(redis), Some(postgres)) = (Nats::start(), Redis::start(), Postgres::start()) else {
         return;
     };
     let folder = tempfile::tempdir().unwrap();
@@ -95,14 +89,14 @@ async fn every_job_ends_once_whatever_is_killed() {
         .set("redis.url", redis.url())
         .set("postgres.url", postgres.url())
         .set("nats.ack_wait", format!("{}s", ACK_WAIT.as_secs()))
-        .set("nats.max_deliver", 1000)
+        .set("nats.max_deliver", "1000")
         .set("engine.backend", "sim")
-        .set("sim.step", "4ms")
-        .set("sim.token", "5us")
-        .set("worker.slots", 4)
-        .set("worker.look_ahead", 4)
+        .set("sim.step", "8ms")
+        .set("sim.token", "10us")
+        .set("worker.slots", "4")
+        .set("worker.look_ahead", "4")
         // Random kills hit innocents too; this test is not about poison.
-        .set("worker.max_crashes", 50)
+        .set("worker.max_crashes", "50")
         .set("health.listen", "none")
         .set("log.level", "info");
     maitred.run(&["init"]).ended(0);
@@ -116,7 +110,8 @@ async fn every_job_ends_once_whatever_is_killed() {
     let begun = Instant::now();
     for fault in plan(&mut random) {
         std::thread::park_timeout(Duration::from_millis(random.u64(1500..4000)));
-        eprintln!("{:6.1} s {fault:?}", begun.elapsed().as_secs_f64());
+        let left = checker.look().await.problems.len();
+        eprintln!("{:6.1} s {fault:?}, {left} jobs and consumers not done", begun.elapsed().as_secs_f64());
         fleet.strike(fault, &mut random);
     }
     let report = checker.wait(Duration::from_secs(300)).await;

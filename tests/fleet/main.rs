@@ -2,12 +2,20 @@
 //!
 //! Nothing here needs llama.cpp. A server that is not installed skips its tests, visibly (`make servers` installs).
 
+mod backfill;
 #[path = "../common/mod.rs"]
 mod common;
+mod backfill;
+mod contract;
 mod dlq;
 mod faults;
 mod ground;
 mod harness;
+mod kill;
+mod scaling;
 mod security;
+mod standin;
+mod status;
 mod stores;
+mod submit;
 mod topology;

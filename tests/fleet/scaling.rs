@@ -12,7 +12,8 @@ use futures_util::StreamExt;
 use maitred::broker::names;
 use maitred::result::AnalysisResult;
 
-use crate::common::servers::{Maitred, Nats, Postgres, Redis, Workload, wait_until};
+use crate::common::fleet::{Maitred, Workload};
+use crate::common::servers::{Nats, Postgres, Redis, wait_until};
 
 /// Of one run.
 struct Measured {
@@ -53,8 +54,8 @@ async fn run(workers: usize, jobs: usize) -> Option<Measured> {
         // One step of the engine at a time, so that a job takes its steps and nothing else: some 0.2 s.
         .set("sim.step", "10ms")
         .set("sim.token", "10us")
-        .set("worker.slots", 1)
-        .set("worker.look_ahead", 1)
+        .set("worker.slots", "1")
+        .set("worker.look_ahead", "1")
         .set("health.listen", "none")
         .set("log.level", "info");
     maitred.run(&["init"]).ended(0);

@@ -68,7 +68,7 @@ async fn refuses(nats: &Nats, user: &jetstream::Context, subjects: &[&'static st
 }
 
 /// A server with users on which the operator has run `maitred init`.
-async fn made() -> Option<Nats> {
+fn made() -> Option<Nats> {
     let nats = with_users()?;
     let maitred = Maitred::new(nats.folder()).set("nats.url", url_as(&nats, "operator"));
     maitred.run(&["init"]).ended(0);
@@ -77,13 +77,13 @@ async fn made() -> Option<Nats> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_producer_submits_and_reads_results_and_nothing_else() {
-    let Some(nats) = made().await else { return };
+    let Some(nats) = made() else { return };
     let producer = plain(&nats, "producer").await;
     publish(&producer, "jobs.analysis.live.r").await;
     let bucket = producer.get_object_store("maitred_payloads").await.unwrap();
-    put(&bucket, "reviews", &[7; 300_000]).await;
-    put(&bucket, "reviews", &[8; 300_000]).await;
-    assert_eq!(get(&bucket, "reviews").await, [8; 300_000]);
+    put(&bucket, "reviews", &vec![7; 300_000]).await;
+    put(&bucket, "reviews", &vec![8; 300_000]).await;
+    assert_eq!(get(&bucket, "reviews").await, vec![8; 300_000]);
 
     let worker = plain(&nats, "worker").await;
     publish(&worker, "results.analysis.r").await;
@@ -120,7 +120,7 @@ async fn a_producer_submits_and_reads_results_and_nothing_else() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_does_its_work_and_cannot_change_the_streams_or_submit() {
-    let Some(nats) = made().await else { return };
+    let Some(nats) = made() else { return };
     let producer = plain(&nats, "producer").await;
     publish(&producer, "jobs.analysis.hi.r").await;
     let as_worker = settings(&url_as(&nats, "worker"));
@@ -181,7 +181,7 @@ async fn a_worker_does_its_work_and_cannot_change_the_streams_or_submit() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_ends_a_backfill_and_hears_and_answers_who_cancels_a_job() {
-    let Some(nats) = made().await else { return };
+    let Some(nats) = made() else { return };
     let (operator, worker) = (plain(&nats, "operator").await, plain(&nats, "worker").await);
     let config = consumer::pull::Config {
         durable_name: Some("backfill-1".to_owned()),
@@ -298,14 +298,19 @@ fn unpadded_base64(bytes: &[u8]) -> String {
 async fn a_credentials_file_opens_a_server_that_knows_only_its_operator() {
     let (operator, account, user) = (KeyPair::new_operator(), KeyPair::new_account(), KeyPair::new_user());
     let limits = r#""subs":-1,"data":-1,"payload":-1"#;
-    let account_limits = format!(
-        r#""limits":{{{limits},"imports":-1,"exports":-1,"wildcards":true,"conn":-1,"leaf":-1,"mem_storage":-1,"disk_storage":-1,"streams":-1,"consumer":-1}},"type":"account""#
+    let connections = format!(
+        r#""type":"account","limits":{{{limits},"imports":-1,"exports":-1,"wildcards":true,"conn":-1,"leaf":-1"#
     );
+    let streams = r#","mem_storage":-1,"disk_storage":-1,"streams":-1,"consumer":-1"#;
+    let system = KeyPair::new_account();
+    let preloaded = [(&account, streams), (&system, "")].map(|(account, streams)| {
+        format!("{}: {}", account.public_key(), jwt(&operator, account, &format!("{connections}{streams}}}")))
+    });
     let lines = format!(
-        "operator: {}\nresolver: MEMORY\nresolver_preload: {{ {}: {} }}\n",
+        "operator: {}\nsystem_account: {}\nresolver: MEMORY\nresolver_preload: {{ {} }}\n",
         jwt(&operator, &operator, r#""type":"operator""#),
-        account.public_key(),
-        jwt(&operator, &account, &account_limits),
+        system.public_key(),
+        preloaded.join(", "),
     );
     let Some(nats) = Nats::start_with(&NatsConfig { lines, ..NatsConfig::default() }) else { return };
     let path = nats.folder().join("user.creds");

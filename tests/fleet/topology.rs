@@ -10,7 +10,7 @@ use maitred::config::{NatsSettings, Secret, SecretUrl, Settings};
 use tokio::sync::watch;
 
 use crate::common::fleet::{Maitred, Ran};
-use crate::common::servers::{LIMIT, Nats};
+use crate::common::servers::{LIMIT, Nats, NatsConfig};
 
 /// The default settings for this server, with a quick eye on the connection.
 pub fn settings(url: &str) -> NatsSettings {
@@ -195,6 +195,15 @@ async fn the_servers_word_that_it_gave_a_job_up_is_kept() {
     let advisory = tokio::time::timeout(LIMIT, given_up).await.unwrap();
     let advisory: serde_json::Value = serde_json::from_slice(&advisory.payload).unwrap();
     assert_eq!((&advisory["stream_seq"], &advisory["consumer"]), (&1.into(), &"worker-hi".into()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_account_without_jetstream_is_told_from_one_that_is_empty() {
+    let lines = "accounts { A: { users: [ { user: me, password: pw } ] } }\n".to_owned();
+    let without = NatsConfig { lines, login: Some("me:pw".to_owned()), ..NatsConfig::default() };
+    let Some(nats) = Nats::start_with(&without) else { return };
+    let refused = Maitred::new(nats.folder()).set("nats.url", nats.url()).run(&["init"]).ended(1);
+    refused.told(&["without JetStream"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -135,11 +135,13 @@ impl Broker {
         let request = async_nats::Request::new().payload(question.into()).timeout(Some(patience));
         match self.client.send_request(names::cancel_subject(job_id), request).await {
             Ok(reply) => {
-                let reply: CancelReply =
-                    serde_json::from_slice(&reply.payload).map_err(failed("a worker's answer cannot be read"))?;
+                let reply: CancelReply = serde_json::from_slice(&reply.payload)
+                    .map_err(failed("a worker's answer cannot be read"))?;
                 Ok(Some(reply.state))
             }
-            Err(error) if matches!(error.kind(), RequestErrorKind::NoResponders | RequestErrorKind::TimedOut) => {
+            Err(error)
+                if matches!(error.kind(), RequestErrorKind::NoResponders | RequestErrorKind::TimedOut) =>
+            {
                 Ok(None)
             }
             Err(error) => Err(failed("cannot ask the workers")(error)),
@@ -169,11 +171,13 @@ impl Broker {
             let lane = names::lane_of(&message.subject);
             let waits = lane.filter(|lane| floors.get(lane.name()).is_some_and(|floor| sequence > *floor));
             if let Some(lane) = waits {
-                let header = |name| message.headers.as_ref()?.get(name).map(|value| value.as_str());
+                let header = |name| message.headers.as_ref()?.get(name).map(async_nats::HeaderValue::as_str);
                 let content_type = header(names::CONTENT_TYPE);
                 let read = Message { subject: &message.subject, content_type, body: &message.payload };
                 // What is no job has no id to be cancelled by.
-                if let Some(decoded) = wire::decode_job(read, limits).ok().filter(|it| it.job.job_id == job_id) {
+                if let Some(decoded) =
+                    wire::decode_job(read, limits).ok().filter(|it| it.job.job_id == job_id)
+                {
                     let traceparent = header(names::TRACEPARENT).map(str::to_owned);
                     found.push(Waiting { sequence, lane, decoded, traceparent });
                 }
@@ -222,7 +226,8 @@ impl Broker {
 pub fn cancelled(job: &Job) -> AnalysisResult {
     let outcome = Outcome::Failed {
         code: CANCELLED.to_owned(),
-        message: "cancelled before it was worked; submit it with a newer epoch to have it after all".to_owned(),
+        message: "taken out of the queue before it was worked; submit it with a newer epoch to have it after all"
+            .to_owned(),
     };
     let nothing = "0".repeat(64);
     AnalysisResult {

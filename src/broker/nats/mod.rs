@@ -2,7 +2,6 @@
 
 pub mod attempts;
 mod backfills;
-mod bodies;
 mod cancel;
 mod cancels;
 mod connect;
@@ -15,6 +14,7 @@ mod records;
 mod results;
 mod scan;
 pub mod source;
+mod status;
 mod submit;
 mod sweeper;
 mod topology;
@@ -33,6 +33,7 @@ pub use self::presence::Presence;
 pub use self::results::{Ending, Endings, Found, Results, Since, Wanted};
 pub use self::submit::{Stored, Submitted, message_id};
 pub use self::sweeper::{Sweeper, Swept};
+pub use self::topology::possible;
 use super::topology::{Difference, Object};
 use crate::config::SecretError;
 
@@ -103,6 +104,11 @@ pub enum BrokerError {
         /// What it is.
         found: String,
     },
+    /// Nobody answers requests to JetStream.
+    #[error(
+        "the nats server runs without JetStream, or this login has none; switch it on (deploy/nats/nats.conf)"
+    )]
+    NoJetStream,
     /// Something that `maitred init` makes is not there.
     #[error("{what} is missing on the server; run `maitred init`")]
     Missing {

@@ -12,9 +12,7 @@ use std::time::Duration;
 
 use async_nats::HeaderMap;
 use async_nats::jetstream::context::PublishErrorKind;
-use async_nats::jetstream::object_store::{
-    GetError, GetErrorKind, ObjectInfo, ObjectMetadata, ObjectStore,
-};
+use async_nats::jetstream::object_store::{GetError, GetErrorKind, ObjectInfo, ObjectMetadata, ObjectStore};
 use async_nats::jetstream::publish::PublishAck;
 use bytes::Bytes;
 use time::OffsetDateTime;
@@ -130,14 +128,16 @@ impl Broker {
             .map_err(failed("cannot publish"))?
             .await
             .map_err(|error| match error.kind() {
-                PublishErrorKind::StreamNotFound => BrokerError::Missing { what: "the stream of the subject".to_owned() },
+                PublishErrorKind::StreamNotFound => {
+                    BrokerError::Missing { what: "the stream of the subject".to_owned() }
+                }
                 _ => failed("a published message was not confirmed")(error),
             })
     }
 
     /// The body that a message has or refers to.
     pub(super) async fn body_of(&self, headers: &HeaderMap, body: Bytes) -> Result<Bytes, PayloadError> {
-        let header = |name: &str| headers.get(name).map(|value| value.as_str());
+        let header = |name: &str| headers.get(name).map(async_nats::HeaderValue::as_str);
         let Some(object) = header(names::BODY_OBJECT) else { return Ok(body) };
         let sha256 = header(names::BODY_SHA256).unwrap_or_default();
         Ok(self.fetch(object, sha256, MAX_BODY).await?.into())
@@ -147,7 +147,10 @@ impl Broker {
     fn fits(&self, headers: &HeaderMap, body: usize) -> bool {
         // `name: value` and a line break each.
         let size = |(name, values): (&async_nats::HeaderName, &Vec<async_nats::HeaderValue>)| {
-            values.iter().map(|value| AsRef::<[u8]>::as_ref(name).len() + value.as_str().len() + 4).sum::<usize>()
+            values
+                .iter()
+                .map(|value| AsRef::<[u8]>::as_ref(name).len() + value.as_str().len() + 4)
+                .sum::<usize>()
         };
         let headers: usize = headers.iter().map(size).sum();
         headers + body + RESERVED <= self.max_payload()
@@ -161,7 +164,8 @@ impl Broker {
             return Ok(name);
         }
         let part = PART_BYTES.min(self.max_payload() / 2);
-        let about = ObjectMetadata { name: name.clone(), chunk_size: Some(part), ..ObjectMetadata::default() };
+        let about =
+            ObjectMetadata { name: name.clone(), chunk_size: Some(part), ..ObjectMetadata::default() };
         let mut rest = bytes;
         bucket.put(about, &mut rest).await.map_err(failed("cannot write an object"))?;
         Ok(name)
@@ -211,7 +215,9 @@ fn is_fresh(info: &ObjectInfo, bytes: usize) -> bool {
 
 fn not_got(name: &str, error: GetError) -> PayloadError {
     match error.kind() {
-        GetErrorKind::NotFound => PayloadError::Missing(name.chars().take(64).flat_map(char::escape_debug).collect()),
+        GetErrorKind::NotFound => {
+            PayloadError::Missing(name.chars().take(64).flat_map(char::escape_debug).collect())
+        }
         GetErrorKind::InvalidName | GetErrorKind::BucketLink => {
             let message = "the name of the object is none that can be read; use letters, digits, `-`, `_`, `=`, `/`, `.`";
             Refusal::permanent(codes::MALFORMED, message).into()

@@ -14,6 +14,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::OnceCell;
 
+pub(super) use super::payload::failed;
 use super::{Broker, BrokerError};
 
 /// Records that are read at the same time when all are listed.
@@ -115,11 +116,6 @@ pub(super) fn decode<T: DeserializeOwned>(entry: &Entry) -> Option<T> {
         .ok()
 }
 
-/// Wraps the error of a request that may be tried again.
-pub(super) fn failed<E: Error + Send + Sync + 'static>(what: &'static str) -> impl FnOnce(E) -> BrokerError {
-    move |error| BrokerError::request(what)(Box::new(error))
-}
-
 /// The error of looking something up: that it is missing, or that the request failed.
 pub(super) fn not_there_or<E>(name: &str, what: &'static str, error: E) -> BrokerError
 where
@@ -132,7 +128,9 @@ where
 fn says_missing(error: &(dyn Error + 'static)) -> bool {
     let mut causes = std::iter::successors(Some(error), |error: &&(dyn Error + 'static)| (*error).source());
     causes.any(|cause| {
-        let code = match cause.downcast_ref::<jetstream::context::GetStreamError>().map(|error| error.kind())
+        let code = match cause
+            .downcast_ref::<jetstream::context::GetStreamError>()
+            .map(async_nats::error::Error::kind)
         {
             Some(GetStreamErrorKind::JetStream(error)) => Some(error.error_code()),
             _ => cause.downcast_ref::<jetstream::Error>().map(jetstream::Error::error_code),

@@ -66,7 +66,8 @@ pub struct Wanted {
     pub follow: bool,
 }
 
-/// The latest result of each restaurant, oldest first; then, if wanted, each new one.
+/// The latest result of each restaurant, oldest first; then, if wanted, each new one. If the connection is lost in
+/// between, the rest may hold earlier results too: the client library goes on by sequence and not by restaurant.
 pub struct Results {
     broker: Broker,
     messages: Ordered,
@@ -119,7 +120,8 @@ impl Broker {
 
     /// The latest result of each restaurant, and those to come if wanted.
     pub async fn results(&self, wanted: Wanted) -> Result<Results, BrokerError> {
-        let filter = wanted.restaurant.as_deref().map_or(names::RESULTS_SUBJECTS.to_owned(), names::result_subject);
+        let filter =
+            wanted.restaurant.as_deref().map_or(names::RESULTS_SUBJECTS.to_owned(), names::result_subject);
         let (messages, there) =
             self.read(names::RESULTS_STREAM, filter, DeliverPolicy::LastPerSubject).await?;
         let left = wanted.limit.unwrap_or(there).min(there);
@@ -182,6 +184,11 @@ impl Broker {
         let result = wire::decode_result(header(names::CONTENT_TYPE).as_deref(), &body)?;
         Ok(Found { result, backfill: header(names::BACKFILL), sequence })
     }
+
+    async fn dead_letter(&self, headers: &HeaderMap, body: Bytes) -> Result<DeadLetter, PayloadError> {
+        let body = self.body_of(headers, body).await?;
+        Ok(DeadLetter::decode(&body)?)
+    }
 }
 
 impl Results {
@@ -233,7 +240,10 @@ impl Endings {
             return Some(if is_result {
                 self.broker.found(&headers, body, sequence).await.map(|found| Ending::Result(Box::new(found)))
             } else {
-                self.dead_letter(&headers, body).await.map(|letter| Ending::DeadLetter(Box::new(letter)))
+                self.broker
+                    .dead_letter(&headers, body)
+                    .await
+                    .map(|letter| Ending::DeadLetter(Box::new(letter)))
             });
         }
     }
@@ -241,14 +251,11 @@ impl Endings {
     /// A reader that lost its connection before its first message begins anew at the stream's very beginning.
     const fn is_old(&self, sequence: u64, is_result: bool) -> bool {
         match self.since {
-            Since::Behind { results, dead_letters } => sequence <= if is_result { results } else { dead_letters },
+            Since::Behind { results, dead_letters } => {
+                sequence <= if is_result { results } else { dead_letters }
+            }
             Since::At(_) => false,
         }
-    }
-
-    async fn dead_letter(&self, headers: &HeaderMap, body: Bytes) -> Result<DeadLetter, PayloadError> {
-        let body = self.broker.body_of(headers, body).await?;
-        Ok(DeadLetter::decode(&body)?)
     }
 }
 

@@ -108,7 +108,7 @@ impl Sweeper {
             }
         };
         // Breaking off loses nothing: an advisory is acked when its letter is stored, and comes again otherwise.
-        stop.run_until_cancelled(sweep).await;
+        stop.run_until_cancelled(Box::pin(sweep)).await;
     }
 
     /// Sweeps the advisories that are there now.
@@ -190,7 +190,7 @@ impl Sweeper {
     }
 
     fn given_up(&self, advisory: Advisory, message: StreamMessage) -> GivenUp {
-        let content_type = message.headers.get(names::CONTENT_TYPE).map(|value| value.as_str());
+        let content_type = message.headers.get(names::CONTENT_TYPE).map(async_nats::HeaderValue::as_str);
         let parts = wire::Message { subject: &message.subject, content_type, body: &message.payload };
         let job_id = wire::decode_job(parts, &self.limits).ok().map(|decoded| decoded.job.job_id);
         let backfill = names::backfill_of(&advisory.consumer).map(str::to_owned);

@@ -1,16 +1,19 @@
 //! Reads what is on the server, and makes it what it should be.
 //!
-//! [`Broker::init`] is the only code that creates or changes anything; workers only [verify](Broker::verify). What was
+//! [`Broker::take`] is the only code that creates or changes anything, and only `maitred init` takes steps; workers
+//! [verify](Broker::verify). What was
 //! written is read back: older servers drop fields that they do not know without a word.
 
+use std::error::Error;
+
 use async_nats::jetstream::consumer::{self, AckPolicy, DeliverPolicy};
-use async_nats::jetstream::context::GetStreamErrorKind;
+use async_nats::jetstream::context::{GetStreamErrorKind, RequestError, RequestErrorKind};
 use async_nats::jetstream::stream::{self, ConsumerErrorKind, DiscardPolicy, RetentionPolicy, StorageType};
 use async_nats::jetstream::{self, ErrorCode};
 
 use super::{Broker, BrokerError};
 use crate::broker::topology::{
-    Action, Consumer, Discard, Object, Retention, Step, Storage, Stream, Topology,
+    Action, Consumer, Discard, Object, Retention, Step, Storage, Stream, Topology, differences,
 };
 
 impl Broker {
@@ -22,16 +25,29 @@ impl Broker {
     /// Creates and changes what is to be: the steps taken. If anything would have to be made anew, nothing is done.
     pub async fn init(&self, desired: &Topology) -> Result<Vec<Step>, BrokerError> {
         let plan = self.plan(desired).await?;
-        for step in &plan {
-            if let Action::Refuse(found) = &step.action {
-                return Err(BrokerError::Fixed(step.object.clone(), found.clone()));
-            }
-        }
+        possible(&plan)?;
         for step in &plan {
             self.take(step, desired).await?;
         }
-        let left = crate::broker::topology::differences(desired, &self.actual(desired).await?);
-        if left.is_empty() { Ok(plan) } else { Err(BrokerError::Ignored(left)) }
+        self.kept(desired).await?;
+        Ok(plan)
+    }
+
+    /// Takes one step of a plan for what is desired.
+    pub async fn take(&self, step: &Step, desired: &Topology) -> Result<(), BrokerError> {
+        if let Some(stream) = desired.stream(&step.object) {
+            return self.write_stream(stream, &step.action).await;
+        }
+        match desired.consumer(&step.object) {
+            Some(consumer) => self.write_consumer(consumer, &step.action).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Reads back what was written: whether nothing was dropped.
+    pub async fn kept(&self, desired: &Topology) -> Result<(), BrokerError> {
+        let left = differences(desired, &self.actual(desired).await?);
+        if left.is_empty() { Ok(()) } else { Err(BrokerError::Ignored(left)) }
     }
 
     /// Refuses a server that has not got what is desired, or has it otherwise.
@@ -65,26 +81,19 @@ impl Broker {
         Ok(actual)
     }
 
-    async fn take(&self, step: &Step, desired: &Topology) -> Result<(), BrokerError> {
-        if let Some(stream) = desired.stream(&step.object) {
-            return self.write_stream(stream, &step.action).await;
-        }
-        match desired.consumer(&step.object) {
-            Some(consumer) => self.write_consumer(consumer, &step.action).await,
-            None => Ok(()),
-        }
-    }
-
     async fn write_stream(&self, stream: &Stream, action: &Action) -> Result<(), BrokerError> {
         match action {
             Action::Create => {
                 let config = write_stream(stream, stream::Config::default());
-                self.jetstream.create_stream(config).await.map_err(failed("creating", &stream.object))?;
+                self.jetstream
+                    .create_stream(config)
+                    .await
+                    .map_err(failed("cannot create", &stream.object))?;
             }
             Action::Change(_) => {
                 let found = self.stream_config(stream).await?.unwrap_or_default();
                 let changed = self.jetstream.update_stream(write_stream(stream, found)).await;
-                changed.map_err(failed("changing", &stream.object))?;
+                changed.map_err(failed("cannot change", &stream.object))?;
             }
             Action::Keep | Action::Refuse(_) => {}
         }
@@ -96,13 +105,13 @@ impl Broker {
             Action::Create => {
                 let config = write_consumer(consumer, consumer::Config::default());
                 let created = self.jetstream.create_consumer_strict_on_stream(config, &consumer.stream).await;
-                created.map_err(failed("creating", &consumer.object))?;
+                created.map_err(failed("cannot create", &consumer.object))?;
             }
             Action::Change(_) => {
                 let found = self.consumer_config(consumer).await?.unwrap_or_default();
                 let config = write_consumer(consumer, found);
                 let changed = self.jetstream.update_consumer_on_stream(config, &consumer.stream).await;
-                changed.map_err(failed("changing", &consumer.object))?;
+                changed.map_err(failed("cannot change", &consumer.object))?;
             }
             Action::Keep | Action::Refuse(_) => {}
         }
@@ -114,7 +123,8 @@ impl Broker {
             Ok(found) => Ok(Some(found.cached_info().config.clone())),
             Err(error) => match error.kind() {
                 GetStreamErrorKind::JetStream(told) if is_absent(&told) => Ok(None),
-                _ => Err(failed("reading", &stream.object)(error)),
+                GetStreamErrorKind::JetStream(told) if is_off(&told) => Err(BrokerError::NoJetStream),
+                _ => Err(failed("cannot read", &stream.object)(error)),
             },
         }
     }
@@ -126,18 +136,39 @@ impl Broker {
             Ok(found) => Ok(Some(found.cached_info().config.clone())),
             Err(error) => match error.kind() {
                 ConsumerErrorKind::JetStream(told) if is_absent(&told) => Ok(None),
-                _ => Err(failed("reading", &wanted.object)(error)),
+                _ => Err(failed("cannot read", &wanted.object)(error)),
             },
         }
     }
+}
+
+/// Refuses a plan with a step that the server cannot take.
+pub fn possible(plan: &[Step]) -> Result<(), BrokerError> {
+    for Step { object, action } in plan {
+        if let Action::Refuse(found) = action {
+            return Err(BrokerError::Fixed(object.clone(), found.clone()));
+        }
+    }
+    Ok(())
 }
 
 fn is_absent(error: &jetstream::Error) -> bool {
     matches!(error.error_code(), ErrorCode::STREAM_NOT_FOUND | ErrorCode::CONSUMER_NOT_FOUND)
 }
 
-fn failed<E: std::fmt::Display>(what: &'static str, object: &Object) -> impl FnOnce(E) -> BrokerError {
-    move |cause| BrokerError::Request { what, cause: format!("{object}: {cause}").into() }
+fn is_off(error: &jetstream::Error) -> bool {
+    let code = error.error_code();
+    matches!(code, ErrorCode::JETSTREAM_NOT_ENABLED | ErrorCode::JETSTREAM_NOT_ENABLED_FOR_ACCOUNT)
+}
+
+fn failed<E: Error + 'static>(what: &'static str, object: &Object) -> impl FnOnce(E) -> BrokerError {
+    move |error| {
+        let unanswered = error.source().and_then(|source| source.downcast_ref::<RequestError>());
+        if unanswered.is_some_and(|request| request.kind() == RequestErrorKind::NoResponders) {
+            return BrokerError::NoJetStream;
+        }
+        BrokerError::Request { what, cause: format!("{object}: {error}").into() }
+    }
 }
 
 fn read_stream(object: Object, config: stream::Config) -> Stream {

@@ -23,7 +23,8 @@ fn jobs(args: &SubmitArgs, lines: &'static str) -> Vec<Job> {
 
 #[test]
 fn every_flag_reaches_the_job() {
-    let args = parse("submit f.jsonl --lane hi --epoch 7 --analyses summary --scope selected --lang ko").unwrap();
+    let args =
+        parse("submit f.jsonl --lane hi --epoch 7 --analyses summary --scope selected --lang ko").unwrap();
     assert_eq!(args.lane, Lane::Hi);
     let job = &jobs(&args, r#"{"restaurant_id":"r","reviews":[{"id":"a","text":"good"}]}"#)[0];
     assert_eq!((job.epoch, &job.analyses[..]), (7, &[Analysis::Summary][..]));

@@ -44,7 +44,9 @@ impl Awaited {
             // A replay of an old job has its own result.
             Ending::Result(found) if found.backfill.is_some() => return false,
             Ending::Result(found) => found.result.job_id.clone(),
-            Ending::DeadLetter(letter) if letter.backfill.is_some() || letter.stream != names::JOBS_STREAM => {
+            Ending::DeadLetter(letter)
+                if letter.backfill.is_some() || letter.stream != names::JOBS_STREAM =>
+            {
                 return false;
             }
             Ending::DeadLetter(letter) => match self.by_sequence.get(&letter.sequence) {
@@ -117,7 +119,9 @@ async fn awaited(
         }
         let first = broker.stored_job(sequence).await?;
         let Some((first, at)) = first.and_then(|first| Some((id_of(&first, limits)?, first.at))) else {
-            suspend(|| eprintln!("job `{job_id}` was published and taken out of the queue again: not waited for"));
+            suspend(|| {
+                eprintln!("job `{job_id}` was published and taken out of the queue again: not waited for");
+            });
             continue;
         };
         awaited.add(first, sequence);

@@ -59,7 +59,7 @@ impl MetricStore for Scripted {
                 self.taken.lock().unwrap().extend(ids);
                 Ok(())
             }
-            Answer::Refuse => Err(StoreError { store: "double", message: "out of order".into() }),
+            Answer::Refuse => Err(StoreError::new("double", "out of order")),
             Answer::Hang => std::future::pending().await,
             Answer::Panic => panic!("the double was told to"),
         }

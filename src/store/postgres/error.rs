@@ -26,7 +26,7 @@ mod code {
 
 /// A failure, with what to do.
 pub(super) fn refuse(message: impl Display) -> StoreError {
-    StoreError { store: STORE, message: message.to_string() }
+    StoreError::new(STORE, message)
 }
 
 /// Says what the error means for the owner of the server.

@@ -143,7 +143,7 @@ async fn insert_windows(connection: &mut PgConnection, rows: &[&GoodputWindow]) 
          ON CONFLICT DO NOTHING",
     )
     .bind(column(rows, |row| row.worker.as_str()))
-    .bind(column(rows, |row| row.started_at()))
+    .bind(column(rows, GoodputWindow::started_at))
     .bind(column(rows, |row| row.ended_at))
     .bind(column(rows, |row| row.window.wall().as_secs_f64()))
     .bind(column(rows, |row| integer(row.window.jobs)))

@@ -85,10 +85,11 @@ impl MetricStore for PostgresStore {
     }
 }
 
-/// The URL's, without logging of statements.
+/// The URL's, without logging of statements. The driver takes any scheme for its own.
 fn options(url: &SecretUrl) -> Result<PgConnectOptions, StoreError> {
-    // The parser's own words may repeat the URL, with its password.
-    let options = PgConnectOptions::from_str(url.expose()).map_err(|_| {
+    let ours = ["postgres://", "postgresql://"].iter().any(|scheme| url.expose().starts_with(scheme));
+    // The parser's own words may repeat the URL, with its password, so they are not passed on.
+    let options = ours.then(|| PgConnectOptions::from_str(url.expose()).ok()).flatten().ok_or_else(|| {
         refuse("the URL cannot be used; write postgres.url as postgres://user:password@host:5432/database")
     })?;
     Ok(options.disable_statement_logging())

@@ -100,9 +100,10 @@ impl RedisFacts {
     fn begin(&self) -> Result<(Permit, ConnectionManager), StoreError> {
         let mut link = self.lock();
         let permit = link.breaker.admit(Instant::now()).map_err(|left| {
-            refuse(format_args!(
+            let message = format_args!(
                 "it did not answer {FAILURES} times in a row and is left alone for another {left:.1?}"
-            ))
+            );
+            StoreError { is_told: true, ..refuse(message) }
         })?;
         let connection = match &link.connection {
             Some(connection) => connection.clone(),

@@ -1,9 +1,15 @@
 //! Over a real server: the contract, and what only Redis can get wrong. Faults of the server: `tests/fleet/stores.rs`.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use proptest::prelude::*;
 
 use super::*;
 use crate::config::SecretUrl;
+use crate::job::Review;
+use crate::selection::representative::Representative;
+use crate::selection::vector::UnitVector;
 use crate::store::contract::{self, block_on, facts_of, key, last_of, representative_of};
 use crate::store::servers::Redis;
 use crate::store::{AspectRate, FactStore, ReviewFacts};
@@ -161,6 +167,89 @@ fn many_writers_of_shares_leave_exact_totals() {
         let rate = |positive| AspectRate { restaurants: 5, reviews: 100, positive };
         assert_eq!(store_at(&redis).aspect_rates("m", "none", 2).await.unwrap(), [rate(10), rate(35)]);
     });
+}
+
+/// As workers do with one restaurant's representative vector, only all at once.
+#[test]
+fn writers_that_read_change_and_compare_lose_no_update() {
+    let Some(redis) = Redis::start() else { return };
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(4).enable_all().build().unwrap();
+    runtime.block_on(async {
+        let writers: Vec<_> = (0..4)
+            .map(|writer| {
+                let store = store_at(&redis);
+                tokio::spawn(async move {
+                    for round in 0..10 {
+                        add_one(&store, &format!("{writer}-{round}")).await;
+                    }
+                })
+            })
+            .collect();
+        for writer in writers {
+            writer.await.unwrap();
+        }
+        let kept = store_at(&redis).representative("r", "m").await.unwrap().unwrap();
+        assert_eq!(kept.count(), 40);
+    });
+}
+
+/// Adds a review to what is kept, until nobody came in between.
+async fn add_one(store: &RedisFacts, id: &str) {
+    let review = Review {
+        id: id.into(),
+        text: format!("the text of {id}"),
+        rating: None,
+        recommended: None,
+        created_at: None,
+        embedding: None,
+    };
+    let vector = UnitVector::new(vec![0.6, 0.8]).unwrap();
+    loop {
+        let kept = store.representative("r", "m").await.unwrap();
+        let expected = kept.as_ref().map(Representative::digest);
+        let mut next = kept.unwrap_or_else(|| Representative::new("m"));
+        next.add(&review, &vector, time::OffsetDateTime::UNIX_EPOCH).unwrap();
+        if store.put_representative("r", expected.as_deref(), &next).await.unwrap() {
+            return;
+        }
+    }
+}
+
+/// Counts warnings on the thread of the test.
+struct Warnings(Arc<AtomicU64>);
+
+impl<C: tracing::Subscriber> tracing_subscriber::Layer<C> for Warnings {
+    fn on_event(&self, event: &tracing::Event<'_>, _: tracing_subscriber::layer::Context<'_, C>) {
+        if *event.metadata().level() == tracing::Level::WARN {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+#[test]
+fn an_outage_is_logged_once_however_many_calls_it_fails() {
+    use tracing_subscriber::layer::SubscriberExt;
+    let warnings = Arc::new(AtomicU64::new(0));
+    let subscriber = tracing_subscriber::registry().with(Warnings(Arc::clone(&warnings)));
+    let told = tracing::subscriber::with_default(subscriber, || {
+        block_on(async {
+            let nowhere = Secret::Value(SecretUrl::new("redis://127.0.0.1:1"));
+            let settings = RedisSettings { rest: Duration::from_hours(1), ..settings() };
+            let store = RedisFacts::new(nowhere, &settings).unwrap();
+            let mut told = Vec::new();
+            for _ in 0..20 {
+                told.push(store.last_epoch("r").await.unwrap_err().is_told);
+            }
+            told
+        })
+    });
+    assert_eq!(warnings.load(Ordering::Relaxed), 1);
+    let failures = FAILURES as usize;
+    assert_eq!(
+        told,
+        [vec![false; failures], vec![true; 20 - failures]].concat(),
+        "callers need not say it again"
+    );
 }
 
 /// Any number of aspects, any counts, replaced in any order, against the home in memory.

@@ -23,7 +23,7 @@ mod code {
 
 /// A refusal of `path`, with what to do.
 pub(super) fn refuse(path: &Path, message: impl Display) -> StoreError {
-    StoreError { store: STORE, message: format!("{}: {message}", path.display()) }
+    StoreError::new(STORE, format_args!("{}: {message}", path.display()))
 }
 
 /// Says what SQLite's error means for the owner of the file.

@@ -435,7 +435,7 @@ fn facts_over_the_size_go_by_use_and_the_file_shrinks() {
 }
 
 #[test]
-fn rates_of_a_reader_go_as_a_whole_or_not_at_all() {
+fn what_is_not_used_goes_and_rates_of_a_reader_as_a_whole_or_not_at_all() {
     let (_folder, path) = folder();
     block_on(async {
         let store = SqliteStore::open(&path).await.unwrap();
@@ -447,9 +447,15 @@ fn rates_of_a_reader_go_as_a_whole_or_not_at_all() {
         tamper(&store, "UPDATE aspect_counts SET updated_at = 0 WHERE reader = 'old' OR restaurant_id = 'a'")
             .await;
         tamper(&store, "UPDATE last_results SET updated_at = 0 WHERE restaurant_id = 'a'").await;
+        for restaurant in ["a", "b"] {
+            store.put_representative(restaurant, None, &representative_of("m", 1)).await.unwrap();
+        }
+        tamper(&store, "UPDATE representatives SET updated_at = 0 WHERE restaurant_id = 'a'").await;
         store.prune(OffsetDateTime::now_utc()).await.unwrap();
         assert_eq!(store.aspect_rates("old", "", 1).await.unwrap()[0].restaurants, 0);
         assert_eq!(store.aspect_rates("live", "", 1).await.unwrap()[0].restaurants, 2);
+        assert_eq!(store.representative("a", "m").await.unwrap(), None);
+        assert!(store.representative("b", "m").await.unwrap().is_some());
         assert_eq!(store.last_result("a").await.unwrap(), None);
         assert_eq!(store.last_result("b").await.unwrap(), Some(last_of("b", "live", 1)));
     });

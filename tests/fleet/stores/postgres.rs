@@ -300,7 +300,11 @@ async fn refused(postgres: &Postgres, role: &str, statements: &[&'static str]) {
     let mut connection = PgConnection::connect(&postgres.url_as(role, "postgres")).await.unwrap();
     for &statement in statements {
         let error = sqlx::raw_sql(statement).execute(&mut connection).await.unwrap_err();
-        let code = error.as_database_error().and_then(|error| error.code()).unwrap_or_default().into_owned();
+        let code = error
+            .as_database_error()
+            .and_then(sqlx::error::DatabaseError::code)
+            .unwrap_or_default()
+            .into_owned();
         assert_eq!(code, "42501", "{role}: {statement}: {error}");
     }
 }

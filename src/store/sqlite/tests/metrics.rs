@@ -23,12 +23,13 @@ fn metrics_are_kept_for_their_days() {
             MetricRow::Request(request("q")),
             MetricRow::Analysis(analysis("j", Analysis::Summary, Outcome::Ok)),
             MetricRow::Goodput(goodput()),
+            MetricRow::Worker(worker_start()),
         ];
         store.record(&rows).await.unwrap();
         let held = "SELECT (SELECT count(*) FROM llm_metrics) + (SELECT count(*) FROM analysis_metrics)
-                         + (SELECT count(*) FROM goodput_windows)";
+                         + (SELECT count(*) FROM goodput_windows) + (SELECT count(*) FROM workers)";
         store.prune(datetime!(2026-05-01 09:00 UTC)).await.unwrap();
-        assert_eq!(count(&store, held).await, 3, "90 days after");
+        assert_eq!(count(&store, held).await, 4, "90 days after");
         store.prune(datetime!(2026-05-02 10:00 UTC)).await.unwrap();
         assert_eq!(count(&store, held).await, 0);
     });
