@@ -123,7 +123,12 @@ pub async fn run(
         tracing::warn!("left without a word to some server: it did not listen");
     }
     let jobs = vitals.read().jobs;
-    tracing::info!(results = jobs.results, dead_letters = jobs.dead_letters, handed_back = jobs.handed_back, "ended");
+    tracing::info!(
+        results = jobs.results,
+        dead_letters = jobs.dead_letters,
+        handed_back = jobs.handed_back,
+        "ended"
+    );
     match ending {
         Ending::Drained => Ok(Ended::Drained),
         Ending::Aborted => Ok(Ended::Aborted),
@@ -141,6 +146,10 @@ fn lease_settings(settings: &Settings) -> LeaseSettings {
         grace: worker.grace,
         slots: worker.slots,
         look_ahead: worker.look_ahead,
-        policy: Policy { order: settings.scheduler.order, lambda: settings.scheduler.lambda, ..Policy::default() },
+        policy: Policy {
+            order: settings.scheduler.order,
+            lambda: settings.scheduler.lambda,
+            ..Policy::default()
+        },
     }
 }

@@ -20,8 +20,8 @@ use super::run::Runs;
 use super::vitals::SharedVitals;
 use crate::broker::backfill::Backfill;
 use crate::broker::lease::{Delivery, End, LeaseId, LeaseMachine, Received, Settlement, SourceId};
-use crate::broker::nats::{Broker, CancelWish, Held as HeldState};
 use crate::broker::nats::source::{Acker, Delivered, Demand, Source};
+use crate::broker::nats::{Broker, CancelWish, Held as HeldState};
 use crate::config::Settings;
 use crate::engine::Engine;
 
@@ -132,7 +132,8 @@ impl Dispatcher {
         let mut ending = Ending::Drained;
         let mut draining = false;
         loop {
-            let due = self.begun + self.machine.next_due().map_or(self.next_tick, |due| due.min(self.next_tick));
+            let due =
+                self.begun + self.machine.next_due().map_or(self.next_tick, |due| due.min(self.next_tick));
             tokio::select! {
                 biased;
                 () = &mut stuck => return self.give_up(),
@@ -168,7 +169,10 @@ impl Dispatcher {
     }
 
     fn start_draining(&mut self) {
-        tracing::info!(held = self.held.len(), "draining: no more jobs are taken, queued ones are handed back");
+        tracing::info!(
+            held = self.held.len(),
+            "draining: no more jobs are taken, queued ones are handed back"
+        );
         self.parts.vitals.update(|vitals| vitals.draining = true);
         self.machine.drain(self.now());
         self.parts.runs.draining();
@@ -177,7 +181,10 @@ impl Dispatcher {
     /// The engine is stuck: nothing that runs will end, and no lease is renewed. Others get the jobs when the leases
     /// end, which is sooner than this process could be sure that its own word about them still holds.
     fn give_up(self) -> Ending {
-        tracing::error!(held = self.held.len(), "the engine is stuck; leaving, so that the process is restarted");
+        tracing::error!(
+            held = self.held.len(),
+            "the engine is stuck; leaving, so that the process is restarted"
+        );
         self.parts.vitals.update(|vitals| vitals.engine_stuck = true);
         Ending::Stuck
     }

@@ -5,15 +5,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-
 use super::undertaker::Undertaker;
 use crate::analyst::{Analyst, Place};
 use crate::broker::backfill::Backfill;
 use crate::broker::lease::JobHead;
 use crate::broker::names;
 use crate::broker::nats::attempts::{AttemptLog, Attempts};
-use crate::broker::nats::{Broker, PayloadError};
 use crate::broker::nats::source::Delivered;
+use crate::broker::nats::{Broker, PayloadError};
 use crate::broker::retry::{self, GivenUp, History, Limits, Verdict};
 use crate::broker::wire::{self, Encoding, Message, Reason, Refusal};
 use crate::config::{Settings, WorkerSettings};
@@ -149,7 +148,16 @@ impl Intake {
             solo: alone,
         };
         let trace = TraceContext::following(letter.traceparent.as_deref(), &mut fastrand::Rng::new());
-        Ok(Taken { token: names::job_token(&job.job_id), job, head, encoding, place, trace, attempts, letter })
+        Ok(Taken {
+            token: names::job_token(&job.job_id),
+            job,
+            head,
+            encoding,
+            place,
+            trace,
+            attempts,
+            letter,
+        })
     }
 
     /// The job with the reviews that an object holds for it.
@@ -160,7 +168,9 @@ impl Intake {
         let job_id = job.job_id.clone();
         let error = match self.broker.with_reviews(job, &self.settings.limits).await {
             Ok(job) => return Ok(job),
-            Err(PayloadError::Refused(refusal)) => return Err(self.refuse(letter, Some(&job_id), refusal).await),
+            Err(PayloadError::Refused(refusal)) => {
+                return Err(self.refuse(letter, Some(&job_id), refusal).await);
+            }
             Err(error) => error,
         };
         // An object may come after its message; if it does not, waiting longer will not bring it.
@@ -216,7 +226,9 @@ impl Intake {
             }
             Verdict::DeadLetter(why) => {
                 let message = match why {
-                    GivenUp::Failures => format!("failed {failures} times for passing reasons that did not pass"),
+                    GivenUp::Failures => {
+                        format!("failed {failures} times for passing reasons that did not pass")
+                    }
                     GivenUp::Poison => {
                         format!("{crashes_alone} workers did not survive it, though it ran alone on them")
                     }

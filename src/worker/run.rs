@@ -190,7 +190,10 @@ impl Runs {
         }
         let delay = retry::delay(attempts.failures, fastrand::f64());
         tracing::warn!(
-            job = taken.job.job_id, failures = attempts.failures, message, delay_s = delay.as_secs_f64(),
+            job = taken.job.job_id,
+            failures = attempts.failures,
+            message,
+            delay_s = delay.as_secs_f64(),
             "failed for a passing reason; comes again"
         );
         self.vitals.update(|vitals| vitals.jobs.retried += 1);

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use time::OffsetDateTime;
 use tokio::sync::mpsc;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
@@ -24,6 +25,7 @@ use crate::runtime;
 use crate::scheduler::Lane;
 use crate::store::home::{FactHome, MetricHome};
 use crate::store::metric_writer::{MetricWriter, WriterSettings};
+use crate::store::metrics::{MetricRow, WorkerStart};
 
 /// How often streams that are not right are looked at again.
 const LOOK_AGAIN: Duration = Duration::from_secs(2);
@@ -51,7 +53,8 @@ struct Workshop {
 /// A name nobody else has: names tell workers apart in results, metrics and marks.
 pub(super) fn made_up_name() -> String {
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    let host: String = host.trim().chars().filter(|c| c.is_ascii_alphanumeric() || *c == '-').take(40).collect();
+    let host: String =
+        host.trim().chars().filter(|c| c.is_ascii_alphanumeric() || *c == '-').take(40).collect();
     let host = if host.is_empty() { "worker".to_owned() } else { host };
     format!("{host}-{:06x}", fastrand::u32(0..1 << 24))
 }
@@ -70,11 +73,8 @@ pub(super) async fn begin(
     let workshop = workshop.await??;
     let background = CancellationToken::new();
     let attempts = broker.attempts().await?;
-    let undertaker = || Undertaker {
-        letters: DeadLetters::new(broker),
-        worker: name.to_owned(),
-        vitals: vitals.clone(),
-    };
+    let undertaker =
+        || Undertaker { letters: DeadLetters::new(broker), worker: name.to_owned(), vitals: vitals.clone() };
     let intake = Intake {
         settings: Arc::clone(settings),
         analyst: Arc::clone(&workshop.analyst),
@@ -110,7 +110,13 @@ pub(super) async fn begin(
         backfills: Backfills::watch(broker, background.clone()),
     };
     let cancels = broker.cancel_requests(background.clone()).await?;
-    tokio::spawn(presence::tell(Arc::clone(&presence), parts.engine.clone(), vitals.clone(), Arc::clone(settings), background.clone()));
+    tokio::spawn(presence::tell(
+        Arc::clone(&presence),
+        parts.engine.clone(),
+        vitals.clone(),
+        Arc::clone(settings),
+        background.clone(),
+    ));
     let sweeper = Sweeper::new(broker, name, settings.limits.clone());
     let ended = background.clone();
     tokio::spawn(async move { sweeper.run(ended).await });
@@ -129,6 +135,14 @@ async fn open_workshop(
     let metrics = metrics.map(|home| MetricWriter::spawn(Arc::new(home), WriterSettings::default()));
     let reader = runtime::start(&settings, runtime::read_settings(&settings)).await?;
     prepare_languages(&reader, &settings).await;
+    if let Some(writer) = &metrics {
+        writer.offer(MetricRow::Worker(WorkerStart {
+            worker: name.clone(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            model: reader.model().name.clone(),
+            started_at: OffsetDateTime::now_utc(),
+        }));
+    }
     vitals.update(|vitals| vitals.models_ready = true);
     tracing::info!(model = reader.model().name, "models are ready");
     let analyst = Analyst::new(Arc::new(reader), Arc::clone(&facts), settings.analysis.clone(), name);
@@ -137,7 +151,8 @@ async fn open_workshop(
 
 /// Reads the prompts before the first job comes, so that it does not pay for them.
 async fn prepare_languages(reader: &crate::analysis::reader::Reader, settings: &Settings) {
-    let wanted = settings.analysis.language.map_or(vec![Language::En, Language::Ko], |language| vec![language]);
+    let wanted =
+        settings.analysis.language.map_or(vec![Language::En, Language::Ko], |language| vec![language]);
     for language in wanted {
         if let Err(error) = reader.language(language).await {
             tracing::info!(language = language.code(), %error, "language not available");

@@ -95,7 +95,10 @@ fn pauses() -> impl Iterator<Item = Duration> {
         .build()
 }
 
-#[expect(clippy::disallowed_methods, reason = "a pause between tries is not a wait for something we could see")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a pause between tries is not a wait for something we could see"
+)]
 async fn pause(time: Duration) {
     tokio::time::sleep(time).await;
 }

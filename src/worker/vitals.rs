@@ -129,12 +129,7 @@ mod tests {
     use super::*;
 
     fn well() -> Vitals {
-        Vitals {
-            models_ready: true,
-            nats_connected: true,
-            topology_fault: None,
-            ..Vitals::new("w".into())
-        }
+        Vitals { models_ready: true, nats_connected: true, topology_fault: None, ..Vitals::new("w".into()) }
     }
 
     #[test]
@@ -145,7 +140,8 @@ mod tests {
 
     #[test]
     fn every_obstacle_is_told_and_none_but_a_stuck_engine_asks_for_a_restart() {
-        let vitals = Vitals { draining: true, pull_fault: Some("no stream".into()), ..Vitals::new("w".into()) };
+        let vitals =
+            Vitals { draining: true, pull_fault: Some("no stream".into()), ..Vitals::new("w".into()) };
         assert_eq!(vitals.obstacles().len(), 5, "{:?}", vitals.obstacles());
         assert!(vitals.is_alive());
         assert!(!Vitals { engine_stuck: true, ..well() }.is_alive());

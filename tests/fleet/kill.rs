@@ -28,13 +28,8 @@ enum Fault {
 
 /// The faults of a run: the named ones as often as the issue asks, in an order of the seed's, worker kills between all.
 fn plan(random: &mut fastrand::Rng) -> Vec<Fault> {
-    let mut rare = [
-        Fault::KillNats,
-        Fault::KillNats,
-        Fault::KillRedis,
-        Fault::KillPostgres,
-        Fault::StopWorker,
-    ];
+    let mut rare =
+        [Fault::KillNats, Fault::KillNats, Fault::KillRedis, Fault::KillPostgres, Fault::StopWorker];
     random.shuffle(&mut rare);
     rare.into_iter().flat_map(|fault| [Fault::KillWorker, fault, Fault::KillWorker]).collect()
 }
@@ -85,9 +80,7 @@ async fn every_job_ends_once_whatever_is_killed() {
     let jobs = number("MAITRED_KILL_JOBS").unwrap_or(300) as usize;
     eprintln!("MAITRED_KILL_SEED={seed} MAITRED_KILL_JOBS={jobs}");
     let mut random = fastrand::Rng::with_seed(seed);
-    let (Some(nats), Some(redis), Some(postgres)) =
-        (Nats::start(), Redis::start(), Postgres::start())
-    else {
+    let (Some(nats), Some(redis), Some(postgres)) = (Nats::start(), Redis::start(), Postgres::start()) else {
         return;
     };
     let folder = tempfile::tempdir().unwrap();

@@ -21,8 +21,10 @@ impl Broker {
     ) -> Result<mpsc::Receiver<CancelWish>, BrokerError> {
         let (sender, requests) = mpsc::channel(WAITING);
         let subscribed = self.client.subscribe(format!("{}.*", names::CANCEL_PREFIX)).await;
-        let mut messages = subscribed
-            .map_err(|cause| BrokerError::Request { what: "listening for cancels", cause: Box::new(cause) })?;
+        let mut messages = subscribed.map_err(|cause| BrokerError::Request {
+            what: "listening for cancels",
+            cause: Box::new(cause),
+        })?;
         let client = self.client.clone();
         tokio::spawn(async move {
             loop {

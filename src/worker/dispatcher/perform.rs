@@ -20,7 +20,9 @@ impl Dispatcher {
                         held.stop.cancel();
                     }
                 }
-                Action::Renew(lease) => renewals.extend(self.held.get(&lease).map(|held| Arc::clone(&held.acker))),
+                Action::Renew(lease) => {
+                    renewals.extend(self.held.get(&lease).map(|held| Arc::clone(&held.acker)))
+                }
                 Action::Settle(lease, settlement) => self.settle(lease, settlement),
                 Action::Stale(lease) => self.end_without_work(lease, Verdict::Stale),
                 Action::Cancelled(lease) => self.end_without_work(lease, Verdict::Cancelled),

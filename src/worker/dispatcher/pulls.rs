@@ -81,12 +81,24 @@ impl Pulls {
     }
 
     /// Adds a consumer. Its id is never used again: leases of a source that is gone keep theirs.
-    pub(in crate::worker) fn add(&mut self, source: Source, origin: Origin, rate: Option<TokenBucket>) -> SourceId {
+    pub(in crate::worker) fn add(
+        &mut self,
+        source: Source,
+        origin: Origin,
+        rate: Option<TokenBucket>,
+    ) -> SourceId {
         let id = SourceId(self.next_id);
         self.next_id = self.next_id.wrapping_add(1);
         self.shares.add(id, source.lane);
-        let known =
-            Known { source, origin, empty: false, pending: 0, waiting: false, rest_until: Duration::ZERO, rate };
+        let known = Known {
+            source,
+            origin,
+            empty: false,
+            pending: 0,
+            waiting: false,
+            rest_until: Duration::ZERO,
+            rate,
+        };
         self.sources.insert(id, known);
         id
     }
@@ -95,7 +107,9 @@ impl Pulls {
     pub(super) fn add_backfill(&mut self, backfill: Backfill, source: Source) {
         if self.backfill(&backfill.id).is_none() {
             tracing::info!(backfill = backfill.id, "backfill joined");
-            let rate = backfill.rate_for_one_of(self.workers).map(|rate| TokenBucket::new(rate, BURST, Duration::ZERO));
+            let rate = backfill
+                .rate_for_one_of(self.workers)
+                .map(|rate| TokenBucket::new(rate, BURST, Duration::ZERO));
             self.add(source, Origin::backfill(backfill), rate);
         }
     }
@@ -135,7 +149,9 @@ impl Dispatcher {
             .pulls
             .sources
             .iter()
-            .filter(|(_, known)| known.origin.backfill_id().is_some_and(|id| !running.iter().any(|b| b.id == id)))
+            .filter(|(_, known)| {
+                known.origin.backfill_id().is_some_and(|id| !running.iter().any(|b| b.id == id))
+            })
             .map(|(id, _)| *id)
             .collect();
         for id in gone {
@@ -175,7 +191,11 @@ impl Dispatcher {
         let (consumer, events, sent) = (known.source.clone(), self.events.clone(), self.now());
         tokio::spawn(async move {
             let outcome = consumer.fetch(most).await.map_err(|error| error.to_string());
-            report(&events, Event::Pulled(Pulled { source: id, kind: Kind::Take, asked: most, sent, outcome })).await;
+            report(
+                &events,
+                Event::Pulled(Pulled { source: id, kind: Kind::Take, asked: most, sent, outcome }),
+            )
+            .await;
         });
     }
 
@@ -188,7 +208,11 @@ impl Dispatcher {
             let (consumer, events) = (known.source.clone(), self.events.clone());
             tokio::spawn(async move {
                 let outcome = consumer.wait(PATIENCE).await.map_err(|error| error.to_string());
-                report(&events, Event::Pulled(Pulled { source: id, kind: Kind::Wait, asked: 1, sent: now, outcome })).await;
+                report(
+                    &events,
+                    Event::Pulled(Pulled { source: id, kind: Kind::Wait, asked: 1, sent: now, outcome }),
+                )
+                .await;
             });
         }
     }

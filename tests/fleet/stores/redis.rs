@@ -256,6 +256,29 @@ async fn a_login_that_is_refused_says_so_and_rests() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_password_that_is_changed_in_its_file_is_taken_up_after_the_rest() {
+    let lines = "requirepass secret".to_owned();
+    let Some(redis) = Redis::start_with(&RedisConfig { lines, ..RedisConfig::default() }) else { return };
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let write = |password: &str| {
+        std::fs::write(file.path(), format!("redis://:{password}@127.0.0.1:{}", redis.port())).unwrap();
+    };
+    write("old");
+    let settings = RedisSettings {
+        url: None,
+        timeout: Duration::from_secs(5),
+        rest: Duration::from_millis(20),
+        facts_max_age: Duration::from_hours(1),
+    };
+    let store = RedisFacts::new(Secret::File(file.path().to_owned()), &settings).unwrap();
+    for _ in 0..FAILURES {
+        assert!(get(&store, "t").await.is_err());
+    }
+    write("secret");
+    until_it_answers(&store).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_does_not_speak_tls_is_an_outage_and_no_panic() {
     let Some(redis) = Redis::start() else { return };
     let settings = RedisSettings {
