@@ -76,9 +76,12 @@ async fn a_replay_publishes_the_same_bytes_and_headers_where_the_job_was_first()
     let job = ground.pull(&names::lane_consumer(Lane::Live)).await;
     assert_eq!((job.subject.as_str(), &job.payload[..]), ("jobs.analysis.live.가게-1", BAD));
     let headers = job.headers.as_ref().unwrap();
-    let own: Vec<&str> = headers.get_all("X-Own").map(|value| value.as_str()).collect();
+    let own: Vec<&str> = headers.get_all("X-Own").map(async_nats::HeaderValue::as_str).collect();
     assert_eq!(own, ["a", "b"]);
-    assert_eq!(headers.get_all(names::MESSAGE_ID).map(|id| id.as_str()).collect::<Vec<_>>(), ["replay:1"]);
+    assert_eq!(
+        headers.get_all(names::MESSAGE_ID).map(async_nats::HeaderValue::as_str).collect::<Vec<_>>(),
+        ["replay:1"]
+    );
     assert!(listed(&letters).await.is_empty());
     assert!(matches!(letters.replay(1).await, Err(DeadLetterError::Gone(1))));
 }
@@ -121,7 +124,7 @@ async fn a_letter_whose_object_is_gone_says_so_and_can_be_dropped() {
     let config = NatsConfig { max_payload: Some(64 << 10), ..NatsConfig::default() };
     let Some(ground) = Ground::with(&config, |_| {}).await else { return };
     let letters = DeadLetters::new(&ground.broker);
-    letters.put(&letter(5, "r", "malformed", &[7; LARGE])).await.unwrap();
+    letters.put(&letter(5, "r", "malformed", &vec![7; LARGE])).await.unwrap();
     let stream = ground.context.get_stream(format!("OBJ_{}", names::OBJECTS_BUCKET)).await.unwrap();
     stream.purge().await.unwrap();
     let error = letters.get(1).await.map(drop).unwrap_err();
