@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use time::OffsetDateTime;
 use tokio::sync::mpsc;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
@@ -24,6 +25,7 @@ use crate::runtime;
 use crate::scheduler::Lane;
 use crate::store::home::{FactHome, MetricHome};
 use crate::store::metric_writer::{MetricWriter, WriterSettings};
+use crate::store::metrics::{MetricRow, WorkerStart};
 
 /// How often streams that are not right are looked at again.
 const LOOK_AGAIN: Duration = Duration::from_secs(2);
@@ -133,6 +135,14 @@ async fn open_workshop(
     let metrics = metrics.map(|home| MetricWriter::spawn(Arc::new(home), WriterSettings::default()));
     let reader = runtime::start(&settings, runtime::read_settings(&settings)).await?;
     prepare_languages(&reader, &settings).await;
+    if let Some(writer) = &metrics {
+        writer.offer(MetricRow::Worker(WorkerStart {
+            worker: name.clone(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            model: reader.model().name.clone(),
+            started_at: OffsetDateTime::now_utc(),
+        }));
+    }
     vitals.update(|vitals| vitals.models_ready = true);
     tracing::info!(model = reader.model().name, "models are ready");
     let analyst = Analyst::new(Arc::new(reader), Arc::clone(&facts), settings.analysis.clone(), name);

@@ -2,9 +2,10 @@
 //!
 //! Nothing here needs llama.cpp. A server that is not installed skips its tests, visibly (`make servers` installs).
 
+mod backfill;
+mod backfill;
 #[path = "../common/mod.rs"]
 mod common;
-mod backfill;
 mod contract;
 mod dlq;
 mod faults;
