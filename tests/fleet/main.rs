@@ -3,7 +3,6 @@
 //! Nothing here needs llama.cpp. A server that is not installed skips its tests, visibly (`make servers` installs).
 
 mod backfill;
-mod backfill;
 #[path = "../common/mod.rs"]
 mod common;
 mod contract;
