@@ -22,7 +22,7 @@ use crate::broker::backfill::Backfill;
 use crate::broker::lease::{Delivery, End, LeaseId, LeaseMachine, Received, Settlement, SourceId};
 use crate::broker::nats::source::{Acker, Delivered, Demand, Source};
 use crate::broker::nats::{Broker, CancelWish, Held as HeldState};
-use crate::config::Settings;
+use crate::config::{CrashPoint, Settings};
 use crate::engine::Engine;
 
 /// Reports that may wait. Each stands for a task that is done, so that a full channel only makes tasks wait.
@@ -236,7 +236,10 @@ impl Dispatcher {
             let lease = LeaseId { source, sequence: job.sequence };
             let delivery = Delivery { count: job.delivered, not_before };
             match self.machine.received(lease, delivery, self.now()) {
-                Received::Decode => self.take_in(lease, job),
+                Received::Decode => {
+                    self.parts.runs.failpoint.reached(CrashPoint::Received);
+                    self.take_in(lease, job);
+                }
                 Received::Merged => {
                     if let Some(held) = self.held.get_mut(&lease) {
                         held.acker = Arc::new(job.acker);

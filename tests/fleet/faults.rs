@@ -37,11 +37,16 @@ struct Fleet {
 impl Fleet {
     /// With streams and without workers; `None` where there is no server to start.
     fn new() -> Option<Self> {
+        Self::with_ack_wait(ACK_WAIT)
+    }
+
+    /// The same, where a lease that is not renewed ends after this time.
+    fn with_ack_wait(ack_wait: Duration) -> Option<Self> {
         let nats = Nats::start()?;
         let folder = tempfile::tempdir().unwrap();
         let maitred = Maitred::new(folder.path())
             .set("nats.url", nats.url())
-            .set("nats.ack_wait", format!("{}s", ACK_WAIT.as_secs()))
+            .set("nats.ack_wait", format!("{}s", ack_wait.as_secs()))
             .set("nats.max_deliver", 1000)
             .set("nats.ping_interval", "1s")
             .set("engine.backend", "sim")
