@@ -213,6 +213,8 @@ impl Dispatcher {
             Event::Decoded(lease, Err(NotTaken::Nothing)) => self.machine.ended(lease, End::Done, now),
             Event::Ended(lease, end) => self.machine.ended(lease, end, now),
             Event::Settled(lease, ok) => {
+                // When a backfill was stopped, its consumer is gone, and nobody will ever confirm.
+                let ok = ok || !self.pulls.has(lease.source);
                 self.machine.settled(lease, ok, now);
                 if ok {
                     self.held.remove(&lease);

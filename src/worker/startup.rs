@@ -123,13 +123,10 @@ pub(super) async fn begin(
     tokio::spawn(async move { sweeper.run(ended).await });
     tokio::spawn(keep_verifying(Arc::clone(settings), broker.clone(), vitals.clone(), background.clone()));
     let (dispatcher, reports) = Dispatcher::new(parts, pulls);
-    tokio::spawn(backfills::tend(
-        broker.clone(),
-        Arc::clone(&presence),
-        running,
-        dispatcher.events(),
-        background.clone(),
-    ));
+    let tended = (Backfills::new(broker), running.clone(), background.clone());
+    tokio::spawn(async move { tended.0.tend(tended.1, tended.2).await });
+    let counting = Arc::clone(&presence);
+    tokio::spawn(backfills::share_rates(counting, running, dispatcher.events(), background.clone()));
     Ok(Begun { dispatcher, reports, cancels, metrics: workshop.metrics, presence, background })
 }
 

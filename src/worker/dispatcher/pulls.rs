@@ -138,6 +138,11 @@ impl Pulls {
         self.sources.remove(&id);
     }
 
+    /// Whether it is still pulled from.
+    pub(super) fn has(&self, id: SourceId) -> bool {
+        self.sources.contains_key(&id)
+    }
+
     /// Where a source's jobs come from.
     pub(super) fn origin(&self, id: SourceId) -> Origin {
         // Only deliveries of known sources are received; a source removed meanwhile was a backfill's.
