@@ -41,7 +41,9 @@ pub(super) enum Event {
     /// The server confirmed a settlement, or did not.
     Settled(LeaseId, bool),
     /// The consumer of a backfill that has begun was found.
-    Opened(Backfill, Source),
+    Opened(Box<(Backfill, Source)>),
+    /// How many workers there are, to share the rates of backfills.
+    Workers(usize),
     /// Who waits at a consumer.
     Demand(SourceId, Demand),
     /// Somebody does not want a job any more.
@@ -109,6 +111,11 @@ impl Dispatcher {
             next_tick: Duration::ZERO,
         };
         (this, reports)
+    }
+
+    /// Where tasks beside the dispatcher report.
+    pub(super) fn events(&self) -> mpsc::Sender<Event> {
+        self.events.clone()
     }
 
     /// Now, for the machine.
@@ -217,7 +224,8 @@ impl Dispatcher {
                     self.machine.idle_elsewhere(source, others, now);
                 }
             }
-            Event::Opened(backfill, source) => self.pulls.add_backfill(backfill, source),
+            Event::Opened(opened) => self.pulls.add_backfill(opened.0, opened.1),
+            Event::Workers(count) => self.pulls.share_rates(count, now),
             Event::Cancel(token, reply) => self.cancel(&token, reply),
         }
     }
@@ -237,8 +245,8 @@ impl Dispatcher {
                         held.acker = Arc::new(job.acker);
                     }
                 }
-                Received::Again(settlement) => self.settle_stray(job.acker, settlement),
-                Received::Refused => self.settle_stray(job.acker, Settlement::Nak(None)),
+                Received::Again(settlement) => perform::settle_stray(job.acker, settlement),
+                Received::Refused => perform::settle_stray(job.acker, Settlement::Nak(None)),
                 Received::Late => {}
             }
         }

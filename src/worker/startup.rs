@@ -14,7 +14,7 @@ use super::intake::{Intake, Origin};
 use super::run::Runs;
 use super::undertaker::Undertaker;
 use super::vitals::SharedVitals;
-use super::{WorkerError, presence};
+use super::{WorkerError, backfills, presence};
 use crate::analyst::Analyst;
 use crate::broker::nats::{Backfills, Broker, BrokerError, CancelWish, DeadLetters, Presence, Sweeper};
 use crate::broker::shares::LaneShares;
@@ -99,6 +99,7 @@ pub(super) async fn begin(
     for lane in Lane::ALL {
         pulls.add(broker.lane(lane).await?, Origin::lane(lane), None);
     }
+    let running = Backfills::watch(broker, background.clone());
     let parts = Parts {
         broker: broker.clone(),
         settings: Arc::clone(settings),
@@ -107,7 +108,7 @@ pub(super) async fn begin(
         runs: Arc::new(runs),
         vitals: vitals.clone(),
         work: work.clone(),
-        backfills: Backfills::watch(broker, background.clone()),
+        backfills: running.clone(),
     };
     let cancels = broker.cancel_requests(background.clone()).await?;
     tokio::spawn(presence::tell(
@@ -122,6 +123,13 @@ pub(super) async fn begin(
     tokio::spawn(async move { sweeper.run(ended).await });
     tokio::spawn(keep_verifying(Arc::clone(settings), broker.clone(), vitals.clone(), background.clone()));
     let (dispatcher, reports) = Dispatcher::new(parts, pulls);
+    tokio::spawn(backfills::tend(
+        broker.clone(),
+        Arc::clone(&presence),
+        running,
+        dispatcher.events(),
+        background.clone(),
+    ));
     Ok(Begun { dispatcher, reports, cancels, metrics: workshop.metrics, presence, background })
 }
 
