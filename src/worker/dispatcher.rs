@@ -153,6 +153,8 @@ impl Dispatcher {
                     draining = true;
                     self.start_draining();
                 }
+                // Before the reports: however many come, leases are renewed.
+                () = tokio::time::sleep_until(due.into()) => self.tick(),
                 Ok(()) = link.changed() => {
                     let connected = link.borrow_and_update().connected;
                     self.machine.link(connected, self.now());
@@ -161,7 +163,6 @@ impl Dispatcher {
                 Ok(()) = self.parts.backfills.changed() => self.follow_backfills(),
                 Some(event) = reports.recv() => self.hear(event),
                 Some((token, reply)) = cancels.recv() => self.hear(Event::Cancel(token, reply)),
-                () = tokio::time::sleep_until(due.into()) => self.tick(),
                 _ = looks.tick() => self.look(),
             }
             self.perform_all();

@@ -18,6 +18,8 @@ use super::super::intake::Origin;
 
 /// How long a pull waits at an empty lane. A worker that is killed leaves its pull behind for as long.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// How long a lane that was found empty is passed over while others have jobs.
+const EMPTY_FOR: Duration = Duration::from_millis(500);
 /// After a failed pull.
 const AFTER_FAILURE: Duration = Duration::from_millis(500);
 /// Jobs that a backfill with a rate may take at once after a pause.
@@ -49,8 +51,8 @@ pub(in crate::worker) struct Pulled {
 struct Known {
     source: Source,
     origin: Origin,
-    /// Found empty, and nothing came since.
-    empty: bool,
+    /// Found empty, and not asked again before this moment.
+    empty_until: Duration,
     /// Jobs behind the last one delivered.
     pending: u64,
     waiting: bool,
@@ -93,7 +95,7 @@ impl Pulls {
         let known = Known {
             source,
             origin,
-            empty: false,
+            empty_until: Duration::ZERO,
             pending: 0,
             waiting: false,
             rest_until: Duration::ZERO,
@@ -219,7 +221,7 @@ impl Dispatcher {
 
     fn wait_everywhere(&mut self, now: Duration) {
         for (&id, known) in &mut self.pulls.sources {
-            if known.waiting || known.rest_until > now || !known.empty || known.granted(1, now) == 0 {
+            if known.waiting || known.rest_until > now || known.granted(1, now) == 0 {
                 continue;
             }
             known.waiting = true;
@@ -263,7 +265,9 @@ impl Dispatcher {
                 known.waiting = false;
             }
             // What comes again is not counted as pending, but a pull that waits gets it as well.
-            known.empty = jobs.last().is_none_or(|job| job.pending == 0);
+            if jobs.last().is_none_or(|job| job.pending == 0) {
+                known.empty_until = now + EMPTY_FOR;
+            }
             known.pending = jobs.last().map_or(0, |job| job.pending);
             if let Some(rate) = &mut known.rate {
                 rate.put_back(asked.saturating_sub(jobs.len()), now);
@@ -307,7 +311,7 @@ impl Pulls {
         let mut candidates: Vec<SourceId> = Vec::new();
         for (&id, known) in &self.sources {
             let has_budget = known.rate.as_ref().is_none_or(|rate| rate.available(now) > 0);
-            if !known.empty && known.rest_until <= now && has_budget {
+            if !known.waiting && known.empty_until <= now && known.rest_until <= now && has_budget {
                 candidates.push(id);
             }
         }
