@@ -304,6 +304,7 @@ impl Dispatcher {
         if counts.queued > 0 {
             self.look_around();
         }
+        self.follow_backfills();
     }
 }
 

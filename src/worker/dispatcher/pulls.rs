@@ -22,6 +22,8 @@ const PATIENCE: Duration = Duration::from_secs(2);
 const EMPTY_FOR: Duration = Duration::from_millis(500);
 /// After a failed pull.
 const AFTER_FAILURE: Duration = Duration::from_millis(500);
+/// How often the consumer of a backfill is looked for.
+const LOOK_FOR_CONSUMER: Duration = Duration::from_secs(1);
 /// Jobs that a backfill with a rate may take at once after a pause.
 const BURST: usize = 4;
 /// Jobs of one pull at most, whatever the room.
@@ -75,11 +77,20 @@ pub(in crate::worker) struct Pulls {
     taking: bool,
     /// Live workers, among whom the rate of a backfill is shared.
     workers: usize,
+    /// Backfills that are being joined, and when to try again: the record is there before the consumer.
+    opening: HashMap<String, Duration>,
 }
 
 impl Pulls {
     pub(in crate::worker) fn new(shares: LaneShares) -> Self {
-        Self { sources: HashMap::new(), shares, next_id: 0, taking: false, workers: 1 }
+        Self {
+            sources: HashMap::new(),
+            shares,
+            next_id: 0,
+            taking: false,
+            workers: 1,
+            opening: HashMap::new(),
+        }
     }
 
     /// Adds a consumer. Its id is never used again: leases of a source that is gone keep theirs.
@@ -107,6 +118,7 @@ impl Pulls {
 
     /// Adds the consumer of a backfill, unless it is there.
     pub(super) fn add_backfill(&mut self, backfill: Backfill, source: Source) {
+        self.opening.remove(&backfill.id);
         if self.backfill(&backfill.id).is_none() {
             tracing::info!(backfill = backfill.id, "backfill joined");
             let rate = backfill
@@ -125,6 +137,17 @@ impl Pulls {
                 (&mut known.rate, backfill.and_then(|backfill| backfill.rate_for_one_of(workers)))
             {
                 rate.set_rate(share, now);
+            }
+        }
+    }
+
+    /// Whether it is time to look for a backfill's consumer; if so, the next time is later.
+    fn may_open(&mut self, id: &str, now: Duration) -> bool {
+        match self.opening.get(id) {
+            Some(next) if *next > now => false,
+            _ => {
+                self.opening.insert(id.to_owned(), now + LOOK_FOR_CONSUMER);
+                true
             }
         }
     }
@@ -162,7 +185,8 @@ impl Pulls {
 }
 
 impl Dispatcher {
-    /// Joins backfills that run and leaves those that do not any more.
+    /// Joins backfills that run and leaves those that do not any more. Called again and again: a consumer may come later
+    /// than its record.
     pub(super) fn follow_backfills(&mut self) {
         let running = self.parts.backfills.borrow_and_update().clone();
         let gone: Vec<SourceId> = self
@@ -177,12 +201,16 @@ impl Dispatcher {
         for id in gone {
             self.pulls.remove(id);
         }
-        for backfill in running.into_iter().filter(|backfill| self.pulls.backfill(&backfill.id).is_none()) {
+        let now = self.now();
+        for backfill in running {
+            if self.pulls.backfill(&backfill.id).is_some() || !self.pulls.may_open(&backfill.id, now) {
+                continue;
+            }
             let (broker, events) = (self.parts.broker.clone(), self.events.clone());
             tokio::spawn(async move {
                 match broker.backfill(&backfill.id).await {
                     Ok(source) => report(&events, Event::Opened(Box::new((backfill, source)))).await,
-                    Err(error) => tracing::warn!(%error, backfill = backfill.id, "backfill not joined"),
+                    Err(error) => tracing::debug!(%error, backfill = backfill.id, "backfill not joined yet"),
                 }
             });
         }
