@@ -224,6 +224,7 @@ impl Dispatcher {
 
     /// Jobs came: their leases run already, so they are registered before anything looks into them.
     fn received(&mut self, source: SourceId, jobs: Vec<Delivered>, not_before: Duration) {
+        let came = !jobs.is_empty();
         for job in jobs {
             let lease = LeaseId { source, sequence: job.sequence };
             let delivery = Delivery { count: job.delivered, not_before };
@@ -238,6 +239,9 @@ impl Dispatcher {
                 Received::Refused => self.settle_stray(job.acker, Settlement::Nak(None)),
                 Received::Late => {}
             }
+        }
+        if came {
+            self.parts.runs.received();
         }
     }
 

@@ -17,3 +17,4 @@ mod status;
 mod stores;
 mod submit;
 mod topology;
+mod worker_faults;
