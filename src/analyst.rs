@@ -25,10 +25,10 @@ use crate::analysis::reader::{Cost, LanguageReader, Reader, ReaderError, Ticket}
 use crate::config::AnalysisSettings;
 use crate::digest::{review_set_digest, text_digest};
 use crate::engine::RequestError;
-use crate::job::{Analysis, Job, Language, Scope, WIRE_VERSION};
+use crate::job::{Analysis, Job, Language, Review, Scope, WIRE_VERSION};
 use crate::result::{AnalysisResult, ModelInfo, Outcome, Timings};
 use crate::scheduler::{Arrival, Lane, Seconds};
-use crate::store::{FactStore, LastResult};
+use crate::store::{FactKey, FactStore, LastResult};
 use crate::text::language;
 
 /// Works jobs with one reader and one store.
@@ -105,11 +105,16 @@ impl<S: FactStore> Analyst<S> {
         Worked { result, cost, arrived, finished }
     }
 
-    /// Seconds that reading the job's reviews will take, were none of them known: what its place in a queue goes by
-    /// until more is known.
+    /// Seconds that reading those of the job's reviews will take which are not known yet: what its place in a queue
+    /// goes by.
     pub async fn price(&self, job: &Job) -> Seconds {
         let Ok(reader) = self.reader.language(self.language_of(job)).await else { return Seconds::ZERO };
-        let tokens = self.reader.cost_of(reader, job.reviews.iter().map(|review| review.text.as_str()));
+        let key = |review: &Review| facts::key(reader, &review.text);
+        let keys: Vec<FactKey> = job.reviews.iter().map(key).collect();
+        // A store that does not answer knows nothing; the job then only seems dearer than it is.
+        let known = self.store.known_many(&keys).await.unwrap_or_else(|_| vec![false; keys.len()]);
+        let unknown = job.reviews.iter().zip(known).filter(|(_, known)| !known);
+        let tokens = self.reader.cost_of(reader, unknown.map(|(review, _)| review.text.as_str()));
         Seconds::new(self.reader.engine().estimate(tokens))
     }
 

@@ -47,6 +47,10 @@ pub fn read_settings(settings: &Settings) -> ReadSettings {
 }
 
 /// A reader on the engine that the settings ask for. Must run within a tokio runtime.
+#[cfg_attr(
+    not(feature = "llama"),
+    expect(clippy::unused_async, reason = "with llama.cpp it waits for the models")
+)]
 pub async fn start(settings: &Settings, read: ReadSettings) -> Result<Reader, StartError> {
     match settings.engine.backend {
         EngineKind::Sim => sim::start(settings, read),

@@ -12,6 +12,7 @@
 //! The order in which the servers start does not matter: a worker without NATS is live and not ready; without Redis or
 //! Postgres it works all the same.
 
+mod backfills;
 mod dispatcher;
 mod failpoint;
 mod health;

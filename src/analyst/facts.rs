@@ -10,6 +10,11 @@ use crate::store::{FactKey, FactStore, ReviewFacts};
 /// Reviews read before what was read is kept: what an interruption costs at most, and enough to fill the engine.
 const PORTION: usize = 480;
 
+/// The key of a text's facts.
+pub(super) fn key(reader: &LanguageReader, text: &str) -> FactKey {
+    FactKey { reader: reader.reader.clone(), text: text_digest(text) }
+}
+
 /// Facts of the texts in order. Equal texts are read once; what was read is kept portion by portion, so
 /// that an interruption costs little twice.
 pub async fn of<S: FactStore>(
@@ -20,8 +25,7 @@ pub async fn of<S: FactStore>(
     ticket: Ticket,
     cost: &mut Cost,
 ) -> Vec<Result<ReviewFacts, RequestError>> {
-    let keys: Vec<FactKey> =
-        texts.iter().map(|text| FactKey { reader: reader.reader.clone(), text: text_digest(text) }).collect();
+    let keys: Vec<FactKey> = texts.iter().map(|text| key(reader, text)).collect();
     let mut known: HashMap<&str, Result<ReviewFacts, RequestError>> = HashMap::new();
     match store.get_many(&keys).await {
         Ok(found) => {

@@ -74,13 +74,6 @@ pub fn replay_id(sequence: u64) -> String {
     format!("replay:{sequence}")
 }
 
-/// The object that holds a record that is too large for a message. The digest is in the name, because a second letter
-/// of the same job may differ in its date, and must not take the object of the first one, which is the one that stays.
-pub fn object_name(letter: &DeadLetter, digest: &str) -> String {
-    let origin = message_id(&letter.stream, letter.sequence, letter.backfill.as_deref());
-    format!("{}/{digest}", origin.replace(':', "/"))
-}
-
 /// Where a letter is published.
 pub fn subject(letter: &DeadLetter) -> String {
     let restaurant = letter.restaurant_id.as_deref().filter(|id| is_token(id));
@@ -202,8 +195,6 @@ mod tests {
     fn a_backfills_letter_of_the_same_job_is_another_one() {
         assert_eq!(message_id("S", 5, None), "dlq:S:5");
         assert_ne!(message_id("S", 5, Some("b")), message_id("S", 5, None));
-        let replayed = DeadLetter { backfill: Some("b".into()), ..letter() };
-        assert_ne!(object_name(&replayed, "d"), object_name(&letter(), "d"));
     }
 
     #[test]

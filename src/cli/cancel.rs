@@ -29,6 +29,7 @@ pub struct CancelArgs {
 /// Runs the command.
 pub async fn run(args: &CancelArgs, settings: &Settings) -> anyhow::Result<Exit> {
     let broker = Broker::connect(&settings.nats, "maitred cancel").await?;
+    broker.require_version()?;
     let patience = Duration::from_secs(args.patience);
     let became = broker.cancel(&args.job, args.restaurant.as_deref(), &settings.limits, patience).await?;
     writeln!(io::stdout().lock(), "{}", told(&became))?;

@@ -7,7 +7,8 @@ use clap::Args;
 
 use crate::broker::nats::{Broker, possible};
 use crate::broker::topology::{Action, Step, Topology};
-use crate::config::Settings;
+use crate::config::{SecretUrl, Settings};
+use crate::store::postgres;
 
 /// Arguments of `maitred init`.
 #[derive(Debug, Clone, Copy, Args)]
@@ -34,7 +35,25 @@ pub async fn run(args: InitArgs, settings: &Settings, to: &mut impl Write) -> an
         }
         broker.kept(&desired).await?;
     }
-    // THE LEAD WIRES THIS: if settings.postgres.url is set, run (or with --dry-run list) store::postgres's migrations.
+    match &settings.postgres.url {
+        Some(secret) => migrate(&secret.read("postgres.url_file")?, args.dry_run, to).await,
+        None => Ok(()),
+    }
+}
+
+/// The tables of the metrics; a line for each step that was missing.
+async fn migrate(url: &SecretUrl, dry_run: bool, to: &mut impl Write) -> anyhow::Result<()> {
+    let (word, steps) = if dry_run {
+        ("would create", postgres::pending(url).await?)
+    } else {
+        ("created", postgres::migrate(url).await?)
+    };
+    if steps.is_empty() {
+        writeln!(to, "{:<13} tables in postgres", "unchanged")?;
+    }
+    for step in steps {
+        writeln!(to, "{word:<13} tables in postgres: {:04} {}", step.version, step.description)?;
+    }
     Ok(())
 }
 

@@ -40,6 +40,7 @@ pub enum ResultsFormat {
 /// Runs the command.
 pub async fn run(args: &ResultsArgs, settings: &Settings) -> anyhow::Result<Exit> {
     let broker = Broker::connect(&settings.nats, "maitred results").await?;
+    broker.require_version()?;
     let wanted = Wanted { restaurant: args.restaurant.clone(), limit: args.limit, follow: args.follow };
     let mut results = broker.results(wanted).await?;
     let (stop, style) = (stop_on_interrupt(), Style::of_stdout());

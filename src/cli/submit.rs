@@ -136,6 +136,7 @@ pub async fn run(args: &SubmitArgs, settings: &Settings, quiet: bool) -> anyhow:
         return dry_run(args, input);
     }
     let broker = Broker::connect(&settings.nats, "maitred submit").await?;
+    broker.require_version()?;
     // Before the first job, so that no result comes too early to be seen.
     let since = if args.wait { Some(broker.now().await?) } else { None };
     let stop = stop_on_interrupt();

@@ -197,7 +197,10 @@ impl PostgresSettings {
 impl WorkerSettings {
     pub(super) fn read(read: &mut Reader<'_>) -> Self {
         Self {
-            name: read.value("worker.name", "\"auto\" or letters, digits, `-` and `_`", worker_name),
+            name: unless(
+                read.value("worker.name", "\"auto\" or letters, digits, `-` and `_`", worker_name),
+                "auto",
+            ),
             slots: read.number("worker.slots", 1..=1024),
             look_ahead: read.number("worker.look_ahead", 0..=1024),
             max_hold: read.duration("worker.max_hold"),
@@ -274,12 +277,7 @@ fn identity(read: &mut Reader<'_>) -> Option<(PathBuf, PathBuf)> {
 }
 
 /// Names become keys of a bucket.
-fn worker_name(text: &str) -> Option<Option<String>> {
+fn worker_name(text: &str) -> Option<String> {
     let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
-    match text {
-        "auto" => Some(None),
-        name => {
-            (!name.is_empty() && name.len() <= 64 && name.chars().all(allowed)).then(|| Some(name.to_owned()))
-        }
-    }
+    (!text.is_empty() && text.len() <= 64 && text.chars().all(allowed)).then(|| text.to_owned())
 }

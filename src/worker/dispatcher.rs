@@ -22,7 +22,7 @@ use crate::broker::backfill::Backfill;
 use crate::broker::lease::{Delivery, End, LeaseId, LeaseMachine, Received, Settlement, SourceId};
 use crate::broker::nats::source::{Acker, Delivered, Demand, Source};
 use crate::broker::nats::{Broker, CancelWish, Held as HeldState};
-use crate::config::Settings;
+use crate::config::{CrashPoint, Settings};
 use crate::engine::Engine;
 
 /// Reports that may wait. Each stands for a task that is done, so that a full channel only makes tasks wait.
@@ -41,7 +41,9 @@ pub(super) enum Event {
     /// The server confirmed a settlement, or did not.
     Settled(LeaseId, bool),
     /// The consumer of a backfill that has begun was found.
-    Opened(Backfill, Source),
+    Opened(Box<(Backfill, Source)>),
+    /// How many workers there are, to share the rates of backfills.
+    Workers(usize),
     /// Who waits at a consumer.
     Demand(SourceId, Demand),
     /// Somebody does not want a job any more.
@@ -109,6 +111,11 @@ impl Dispatcher {
             next_tick: Duration::ZERO,
         };
         (this, reports)
+    }
+
+    /// Where tasks beside the dispatcher report.
+    pub(super) fn events(&self) -> mpsc::Sender<Event> {
+        self.events.clone()
     }
 
     /// Now, for the machine.
@@ -206,6 +213,8 @@ impl Dispatcher {
             Event::Decoded(lease, Err(NotTaken::Nothing)) => self.machine.ended(lease, End::Done, now),
             Event::Ended(lease, end) => self.machine.ended(lease, end, now),
             Event::Settled(lease, ok) => {
+                // When a backfill was stopped, its consumer is gone, and nobody will ever confirm.
+                let ok = ok || !self.pulls.has(lease.source);
                 self.machine.settled(lease, ok, now);
                 if ok {
                     self.held.remove(&lease);
@@ -217,7 +226,8 @@ impl Dispatcher {
                     self.machine.idle_elsewhere(source, others, now);
                 }
             }
-            Event::Opened(backfill, source) => self.pulls.add_backfill(backfill, source),
+            Event::Opened(opened) => self.pulls.add_backfill(opened.0, opened.1),
+            Event::Workers(count) => self.pulls.share_rates(count, now),
             Event::Cancel(token, reply) => self.cancel(&token, reply),
         }
     }
@@ -229,14 +239,17 @@ impl Dispatcher {
             let lease = LeaseId { source, sequence: job.sequence };
             let delivery = Delivery { count: job.delivered, not_before };
             match self.machine.received(lease, delivery, self.now()) {
-                Received::Decode => self.take_in(lease, job),
+                Received::Decode => {
+                    self.parts.runs.failpoint.reached(CrashPoint::Received);
+                    self.take_in(lease, job);
+                }
                 Received::Merged => {
                     if let Some(held) = self.held.get_mut(&lease) {
                         held.acker = Arc::new(job.acker);
                     }
                 }
-                Received::Again(settlement) => self.settle_stray(job.acker, settlement),
-                Received::Refused => self.settle_stray(job.acker, Settlement::Nak(None)),
+                Received::Again(settlement) => perform::settle_stray(job.acker, settlement),
+                Received::Refused => perform::settle_stray(job.acker, Settlement::Nak(None)),
                 Received::Late => {}
             }
         }

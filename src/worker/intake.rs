@@ -5,6 +5,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use time::OffsetDateTime;
+
 use super::undertaker::Undertaker;
 use crate::analyst::{Analyst, Place};
 use crate::broker::backfill::Backfill;
@@ -64,6 +66,7 @@ pub(super) struct Letter {
     pub origin: Origin,
     pub sequence: u64,
     pub delivered: u64,
+    pub published_at: OffsetDateTime,
     pub subject: String,
     pub headers: std::collections::BTreeMap<String, Vec<String>>,
     pub body: bytes::Bytes,
@@ -119,6 +122,7 @@ impl Intake {
             origin,
             sequence: delivered.sequence,
             delivered: delivered.delivered,
+            published_at: delivered.published_at,
             subject: delivered.subject,
             headers: delivered.headers,
             body: delivered.body,

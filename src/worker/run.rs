@@ -141,6 +141,7 @@ impl Runs {
             return End::Interrupted;
         }
         self.failpoint.reached(CrashPoint::Published);
+        self.undertaker.raise(&taken.letter, self.settings.nats.max_deliver).await;
         if let Some(sink) = &self.metrics {
             let trace_id = taken.trace.trace_id();
             let source = metrics::Source {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use time::OffsetDateTime;
 use tokio::sync::mpsc;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
@@ -13,7 +14,7 @@ use super::intake::{Intake, Origin};
 use super::run::Runs;
 use super::undertaker::Undertaker;
 use super::vitals::SharedVitals;
-use super::{WorkerError, presence};
+use super::{WorkerError, backfills, presence};
 use crate::analyst::Analyst;
 use crate::broker::nats::{Backfills, Broker, BrokerError, CancelWish, DeadLetters, Presence, Sweeper};
 use crate::broker::shares::LaneShares;
@@ -24,6 +25,7 @@ use crate::runtime;
 use crate::scheduler::Lane;
 use crate::store::home::{FactHome, MetricHome};
 use crate::store::metric_writer::{MetricWriter, WriterSettings};
+use crate::store::metrics::{MetricRow, WorkerStart};
 
 /// How often streams that are not right are looked at again.
 const LOOK_AGAIN: Duration = Duration::from_secs(2);
@@ -97,6 +99,7 @@ pub(super) async fn begin(
     for lane in Lane::ALL {
         pulls.add(broker.lane(lane).await?, Origin::lane(lane), None);
     }
+    let running = Backfills::watch(broker, background.clone());
     let parts = Parts {
         broker: broker.clone(),
         settings: Arc::clone(settings),
@@ -105,7 +108,7 @@ pub(super) async fn begin(
         runs: Arc::new(runs),
         vitals: vitals.clone(),
         work: work.clone(),
-        backfills: Backfills::watch(broker, background.clone()),
+        backfills: running.clone(),
     };
     let cancels = broker.cancel_requests(background.clone()).await?;
     tokio::spawn(presence::tell(
@@ -120,6 +123,10 @@ pub(super) async fn begin(
     tokio::spawn(async move { sweeper.run(ended).await });
     tokio::spawn(keep_verifying(Arc::clone(settings), broker.clone(), vitals.clone(), background.clone()));
     let (dispatcher, reports) = Dispatcher::new(parts, pulls);
+    let tended = (Backfills::new(broker), running.clone(), background.clone());
+    tokio::spawn(async move { tended.0.tend(tended.1, tended.2).await });
+    let counting = Arc::clone(&presence);
+    tokio::spawn(backfills::share_rates(counting, running, dispatcher.events(), background.clone()));
     Ok(Begun { dispatcher, reports, cancels, metrics: workshop.metrics, presence, background })
 }
 
@@ -133,6 +140,14 @@ async fn open_workshop(
     let metrics = metrics.map(|home| MetricWriter::spawn(Arc::new(home), WriterSettings::default()));
     let reader = runtime::start(&settings, runtime::read_settings(&settings)).await?;
     prepare_languages(&reader, &settings).await;
+    if let Some(writer) = &metrics {
+        writer.offer(MetricRow::Worker(WorkerStart {
+            worker: name.clone(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            model: reader.model().name.clone(),
+            started_at: OffsetDateTime::now_utc(),
+        }));
+    }
     vitals.update(|vitals| vitals.models_ready = true);
     tracing::info!(model = reader.model().name, "models are ready");
     let analyst = Analyst::new(Arc::new(reader), Arc::clone(&facts), settings.analysis.clone(), name);

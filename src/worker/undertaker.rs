@@ -58,6 +58,29 @@ impl Undertaker {
     }
 }
 
+impl Undertaker {
+    /// A job that has its result after all must not have a dead letter too. The server gives a job up after its last
+    /// delivery without knowing that a slow worker still has it; the sweeper then writes a letter, and looks for a
+    /// result afterwards, as this looks for a letter after the result: one of the two sees the other.
+    pub(super) async fn raise(&self, letter: &Letter, max_deliver: u32) {
+        if letter.delivered < u64::from(max_deliver) {
+            return;
+        }
+        let backfill = letter.origin.backfill_id();
+        let raised =
+            self.letters.retract(names::JOBS_STREAM, letter.sequence, backfill, letter.published_at).await;
+        match raised {
+            Ok(true) => {
+                tracing::warn!(sequence = letter.sequence, "dead letter taken back: the job has a result");
+            }
+            Ok(false) => {}
+            Err(error) => {
+                tracing::warn!(%error, sequence = letter.sequence, "a dead letter may be left behind");
+            }
+        }
+    }
+}
+
 /// Tries until it works, with growing pauses. Whoever must stop waiting drops the future.
 pub(super) async fn until_done<T, E: std::fmt::Display, F: Future<Output = Result<T, E>>>(
     what: &'static str,

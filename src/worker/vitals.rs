@@ -8,6 +8,7 @@ use crate::broker::lease::LeaseCounts;
 
 /// How the worker is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts, each told under its own name")]
 pub struct Vitals {
     /// Its name.
     pub worker: String,

@@ -74,6 +74,26 @@ async fn old_jobs_are_delivered_again_beside_the_live_ones_and_the_end_is_found(
 }
 
 #[tokio::test]
+async fn a_worker_that_tends_backfills_ends_those_that_are_over_and_no_other() {
+    let Some(ground) = Ground::new().await else { return };
+    ground.submit(Lane::Live, "r").await;
+    let over = start(&ground, order("over", Bound::Sequence(1), None)).await.unwrap();
+    start(&ground, order("waits", Bound::Sequence(1), None)).await.unwrap();
+    let stop = CancellationToken::new();
+    let mut running = Backfills::watch(&ground.broker, stop.clone());
+    let backfills = Backfills::new(&ground.broker);
+    let (token, known) = (stop.clone(), running.clone());
+    let tending = tokio::spawn(async move { backfills.tend(known, token).await });
+    work(&ground, &over).await;
+    wait_for(&mut running, &["waits"]).await;
+    let backfills = Backfills::new(&ground.broker);
+    assert_eq!(backfills.get("over").await.unwrap().state, State::Done);
+    stop.cancel();
+    tending.await.unwrap();
+    assert!(backfills.get("waits").await.unwrap().is_running());
+}
+
+#[tokio::test]
 async fn a_range_by_time_holds_the_jobs_of_that_time() {
     let Some(ground) = Ground::new().await else { return };
     for n in 1..=9 {

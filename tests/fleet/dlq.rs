@@ -20,6 +20,9 @@ use crate::ground::{Ground, until};
 /// Bytes that are no job and no text, and that a careless codec would change.
 const BAD: &[u8] = b"\xff\xfe{\0\r\n\x80 not a job";
 
+/// Bytes that just fit into a message of 64 KiB, but not with what a letter has beside them.
+const LARGE: usize = (64 << 10) - 256;
+
 fn letter(sequence: u64, restaurant: &str, code: &str, payload: &[u8]) -> DeadLetter {
     DeadLetter {
         v: 1,
@@ -73,9 +76,12 @@ async fn a_replay_publishes_the_same_bytes_and_headers_where_the_job_was_first()
     let job = ground.pull(&names::lane_consumer(Lane::Live)).await;
     assert_eq!((job.subject.as_str(), &job.payload[..]), ("jobs.analysis.live.가게-1", BAD));
     let headers = job.headers.as_ref().unwrap();
-    let own: Vec<&str> = headers.get_all("X-Own").map(|value| value.as_str()).collect();
+    let own: Vec<&str> = headers.get_all("X-Own").map(async_nats::HeaderValue::as_str).collect();
     assert_eq!(own, ["a", "b"]);
-    assert_eq!(headers.get_all(names::MESSAGE_ID).map(|id| id.as_str()).collect::<Vec<_>>(), ["replay:1"]);
+    assert_eq!(
+        headers.get_all(names::MESSAGE_ID).map(async_nats::HeaderValue::as_str).collect::<Vec<_>>(),
+        ["replay:1"]
+    );
     assert!(listed(&letters).await.is_empty());
     assert!(matches!(letters.replay(1).await, Err(DeadLetterError::Gone(1))));
 }
@@ -102,7 +108,7 @@ async fn a_letter_that_is_too_large_for_a_message_is_an_object_and_goes_with_it(
     let Some(ground) = Ground::with(&config, |_| {}).await else { return };
     let letters = DeadLetters::new(&ground.broker);
     // Fits, as the job that it was; its letter has headers and reasons beside it.
-    let large: Vec<u8> = (0..60 << 10).map(|n| (n * 31 % 251) as u8).collect();
+    let large: Vec<u8> = (0..LARGE).map(|n| (n * 31 % 251) as u8).collect();
     letters.put(&letter(5, "r", "malformed", &large)).await.unwrap();
     // Written again a moment later it has another date, and must not take the first one's object.
     letters.put(&letter(5, "r", "malformed", &large)).await.unwrap();
@@ -118,10 +124,10 @@ async fn a_letter_whose_object_is_gone_says_so_and_can_be_dropped() {
     let config = NatsConfig { max_payload: Some(64 << 10), ..NatsConfig::default() };
     let Some(ground) = Ground::with(&config, |_| {}).await else { return };
     let letters = DeadLetters::new(&ground.broker);
-    letters.put(&letter(5, "r", "malformed", &[7; 60 << 10])).await.unwrap();
+    letters.put(&letter(5, "r", "malformed", &vec![7; LARGE])).await.unwrap();
     let stream = ground.context.get_stream(format!("OBJ_{}", names::OBJECTS_BUCKET)).await.unwrap();
     stream.purge().await.unwrap();
-    let error = letters.get(1).await.unwrap_err();
+    let error = letters.get(1).await.map(drop).unwrap_err();
     assert!(matches!(error, DeadLetterError::Body { sequence: 1, .. }), "{error}");
     assert!(letters.drop(1).await.unwrap());
     assert!(!letters.drop(1).await.unwrap());

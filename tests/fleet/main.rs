@@ -7,6 +7,7 @@ mod backfill;
 mod common;
 mod contract;
 mod dlq;
+mod faults;
 mod ground;
 mod harness;
 mod kill;

@@ -7,23 +7,26 @@ use std::time::Duration;
 use async_nats::jetstream::object_store::ObjectStore;
 use async_nats::jetstream::{self, consumer};
 use futures_util::StreamExt;
-use maitred::broker::nats::{Broker, BrokerError};
+use maitred::broker::backfill::Bound;
+use maitred::broker::nats::{Backfills, Broker, BrokerError, Order};
 use maitred::broker::topology::Topology;
 use maitred::config::{NatsSettings, Secret};
 use nkeys::KeyPair;
+use time::OffsetDateTime;
 use tokio::io::AsyncReadExt;
 
-use crate::common::fleet::Maitred;
+use crate::common::fleet::{Maitred, Workload};
 use crate::common::servers::{LIMIT, Nats, NatsConfig, skipped, wait_until};
 use crate::topology::{settings, wait_link};
 
 /// A server with the users of deploy/nats/permissions.conf.
-fn with_users() -> Option<Nats> {
+fn with_users(max_payload: Option<u64>) -> Option<Nats> {
     let users = ["OPERATOR", "PRODUCER", "WORKER"];
     let password = |user: &str| (format!("NATS_{user}_PASSWORD"), format!("{}pw", user.to_lowercase()));
     Nats::start_with(&NatsConfig {
         includes: vec!["permissions.conf"],
         environment: users.map(password).to_vec(),
+        max_payload,
         ..NatsConfig::default()
     })
 }
@@ -69,7 +72,7 @@ async fn refuses(nats: &Nats, user: &jetstream::Context, subjects: &[&'static st
 
 /// A server with users on which the operator has run `maitred init`.
 fn made() -> Option<Nats> {
-    let nats = with_users()?;
+    let nats = with_users(None)?;
     let maitred = Maitred::new(nats.folder()).set("nats.url", url_as(&nats, "operator"));
     maitred.run(&["init"]).ended(0);
     Some(nats)
@@ -206,9 +209,65 @@ async fn a_worker_ends_a_backfill_and_hears_and_answers_who_cancels_a_job() {
     assert_eq!(told.unwrap().payload, "dropped");
 }
 
+/// The program itself under these permissions: whatever it asks of the server, nothing of it is refused.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_fleet_does_its_work_as_three_users_and_nothing_is_refused() {
+    // So small that the largest job and the dead letter go into the bucket.
+    let Some(nats) = with_users(Some(140_000)) else { return };
+    let as_user = |user: &str| {
+        let maitred = Maitred::new(nats.folder()).set("nats.url", url_as(&nats, user));
+        maitred
+            .set("engine.backend", "sim")
+            .set("sim.step", "1us")
+            .set("sim.token", "1ns")
+            .set("health.listen", "none")
+    };
+    as_user("operator").run(&["init"]).ended(0);
+    let mut worker = as_user("worker").worker("w-1");
+    let file = nats.folder().join("jobs.jsonl");
+    let sizes = std::cell::RefCell::new([1500, 1, 2, 3, 4, 5].into_iter());
+    let workload = Workload::with(7, 6, move |_| sizes.borrow_mut().next().unwrap_or(1));
+    workload.write(&file);
+    let producer = as_user("producer");
+    producer.run(&["submit", "--wait", file.to_str().unwrap()]).ended(0);
+    // Known already: their results are looked up.
+    producer.run(&["submit", "--wait", file.to_str().unwrap()]).ended(0);
+    let results = producer.run(&["results", "--format", "jsonl"]).ended(0);
+    assert_eq!(results.stdout.lines().count(), 6);
+
+    let operator = plain(&nats, "operator").await;
+    operator.publish("jobs.analysis.hi.r", vec![b'?'; 139_000].into()).await.unwrap().await.unwrap();
+    let count = async |stream: &str| operator.get_stream(stream).await.unwrap().cached_info().state.messages;
+    let all = async {
+        let settings = settings(&url_as(&nats, "operator"));
+        let backfills = Backfills::new(&Broker::connect(&settings, "test").await.unwrap());
+        let order = Order {
+            id: Some("again".to_owned()),
+            from: Bound::Sequence(1),
+            to: None,
+            rate: None,
+            analyses: None,
+        };
+        backfills.start(order, &settings, OffsetDateTime::now_utc()).await.unwrap();
+        while count("ANALYSIS_RESULTS").await < 12 || count("ANALYSIS_DLQ").await < 2 {}
+        // As a worker does that comes to its end.
+        let as_worker = Broker::connect(&self::settings(&url_as(&nats, "worker")), "test").await.unwrap();
+        Backfills::new(&as_worker).stop("again", OffsetDateTime::now_utc()).await.unwrap();
+    };
+    tokio::time::timeout(LIMIT, all).await.unwrap();
+    as_user("operator").run(&["cancel", "unknown", "--patience", "1"]).ended(1);
+    let objects = operator.get_stream("OBJ_maitred_payloads").await.unwrap();
+    assert!(objects.cached_info().state.messages > 0);
+    worker.signal(nix::sys::signal::Signal::SIGTERM);
+    assert_eq!(worker.wait_code(), 0);
+    let log = nats.log();
+    let refused: Vec<&str> = log.lines().filter(|line| line.contains("Violation")).collect();
+    assert_eq!(refused, [""; 0]);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn nobody_reads_the_replies_of_others() {
-    let Some(nats) = with_users() else { return };
+    let Some(nats) = with_users(None) else { return };
     let worker = plain(&nats, "worker").await.client();
     let operator = plain(&nats, "operator").await.client();
     let mut others = worker.subscribe("_INBOX.operator.>").await.unwrap();
@@ -230,7 +289,7 @@ async fn nobody_reads_the_replies_of_others() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_password_is_in_no_message_and_in_no_log_right_or_wrong() {
-    let Some(nats) = with_users() else { return };
+    let Some(nats) = with_users(None) else { return };
     let wrong = format!("nats://operator:S3CRET@{}", nats.address());
     let right = url_as(&nats, "operator");
     for (url, secret, code) in [(wrong, "S3CRET", 1), (right, "operatorpw", 0)] {

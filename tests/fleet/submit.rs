@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use maitred::broker::names;
-use maitred::broker::nats::{CancelReply, CancelRequest, Cancelled, Held, PayloadError, Since, Wanted};
+use maitred::broker::nats::{
+    Broker, CancelReply, CancelRequest, Cancelled, Ending, Endings, Held, PayloadError, Results, Since,
+    Wanted,
+};
 use maitred::broker::wire::{DeadLetter, Encoding, Reason, Refusal, codes, encode_job};
 use maitred::job::{Job, Limits, WIRE_VERSION};
 use maitred::result::Outcome;
@@ -18,6 +21,8 @@ use crate::common::servers::{LIMIT, NatsConfig};
 use crate::standin::{Fleet, answer};
 
 const PATIENCE: Duration = Duration::from_secs(2);
+const LIMITS: Limits =
+    Limits { reviews_per_job: 10_000, chars_per_review: 20_000, bytes_per_job: 64 << 20, bytes_per_id: 128 };
 
 /// The objects that a command printed.
 fn objects(ran: &Ran) -> Vec<Value> {
@@ -26,6 +31,25 @@ fn objects(ran: &Ran) -> Vec<Value> {
 
 fn trace() -> TraceContext {
     TraceContext::root(&mut fastrand::Rng::new())
+}
+
+/// Work of the broker is spawned: what it awaits must be able to move between threads.
+#[expect(dead_code, reason = "the compiler is the test")]
+fn whatever_the_broker_does_can_be_spawned(
+    broker: &Broker,
+    job: &Job,
+    endings: &mut Endings,
+    results: &mut Results,
+) {
+    fn spawned<F: Future + Send>(_: F) {}
+    spawned(broker.submit(job, Lane::Live, trace()));
+    spawned(broker.with_reviews(job.clone(), &LIMITS));
+    spawned(async { broker.publish_result(&answer(job), Encoding::Json, trace(), None).await });
+    spawned(broker.cancel("j", None, &LIMITS, PATIENCE));
+    spawned(broker.endings(Since::At(OffsetDateTime::UNIX_EPOCH)));
+    spawned(broker.results(Wanted::default()));
+    spawned(endings.next());
+    spawned(results.next());
 }
 
 #[test]
@@ -47,6 +71,28 @@ fn a_line_that_cannot_be_used_is_named_and_the_others_are_published() {
     let ran = fleet.program.run(&["submit", &file]).ended(1);
     ran.told(&["line 2", "restaurant id `a/b`"]);
     assert_eq!(ran.stdout, "2 jobs published, 1 refused\n");
+    fleet.program.run(&["submit", "nowhere.jsonl"]).ended(2).told(&["cannot open `nowhere.jsonl`"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_dies_while_a_file_is_submitted_has_each_job_once_in_the_end() {
+    let Some(mut fleet) = Fleet::start() else { return };
+    let ids: Vec<String> = (0..3000).map(|n| format!("r{n}")).collect();
+    let file = fleet.restaurants(&ids.iter().map(String::as_str).collect::<Vec<_>>());
+    let (_, context) = fleet.plain_client().await;
+    let stored = async || context.get_stream(names::JOBS_STREAM).await.unwrap().cached_info().state.messages;
+    let mut submitting = fleet.program.start("submitting", &["submit", &file, "--json"]);
+    while stored().await < 100 {
+        assert!(submitting.is_running(), "{}", submitting.log());
+    }
+    fleet.nats.kill();
+    fleet.nats.restart();
+    assert_eq!(submitting.wait_code(), 0, "{}", submitting.log());
+    let told: Value = serde_json::from_str(&submitting.stdout()).unwrap();
+    let count = |what: &str| told["submitted"][what].as_u64().unwrap();
+    // What was stored when its PubAck was lost is told as a duplicate.
+    assert_eq!(count("published") + count("duplicates"), 3000);
+    assert_eq!(stored().await, 3000);
 }
 
 #[test]
@@ -157,7 +203,7 @@ async fn reviews_that_fit_into_no_message_are_an_object_that_is_written_once() {
     assert!(decoded.job.reviews.is_empty());
     let reference = decoded.job.reviews_ref.clone().unwrap();
     assert_eq!((reference.reviews, &reference.object), (100, &reference.sha256));
-    let whole = broker.with_reviews(decoded.job, &Limits::default()).await.unwrap();
+    let whole = broker.with_reviews(decoded.job, &LIMITS).await.unwrap();
     assert_eq!(whole, job);
     // Again: the server has both.
     let (_, context) = fleet.plain_client().await;
@@ -211,9 +257,7 @@ async fn a_result_that_fits_into_no_message_is_read_like_any_other() {
     assert!(!stored.duplicate && again.duplicate);
     assert_eq!(broker.latest_result("r").await.unwrap().unwrap().result, result);
     assert!(broker.latest_result("other").await.unwrap().is_none());
-    let maitred::broker::nats::Ending::Result(found) =
-        broker.endings(since).await.unwrap().next().await.unwrap().unwrap()
-    else {
+    let Ending::Result(found) = broker.endings(since).await.unwrap().next().await.unwrap().unwrap() else {
         panic!("a dead letter");
     };
     assert_eq!(found.result, result);
@@ -288,14 +332,14 @@ async fn a_job_that_a_silent_worker_holds_gets_one_result_whoever_is_first() {
     let (first, second) = (stand_in.take().await, stand_in.take().await);
     let id = |taken: &crate::standin::Taken| taken.decoded.job.job_id.clone();
     // The wish first: the worker's result is dropped, and its ack still settles the deleted message.
-    let became = broker.cancel(&id(&first), None, &Limits::default(), PATIENCE).await.unwrap();
+    let became = broker.cancel(&id(&first), None, &LIMITS, PATIENCE).await.unwrap();
     assert_eq!(became, Cancelled::InQueue { lane: Lane::Live, sequence: 1 });
     assert!(stand_in.finish(&first).await.duplicate);
     // The worker first: its result stands.
     let published =
         broker.publish_result(&answer(&second.decoded.job), Encoding::Msgpack, trace(), None).await.unwrap();
     assert!(!published.duplicate);
-    let became = broker.cancel(&id(&second), Some("b"), &Limits::default(), PATIENCE).await.unwrap();
+    let became = broker.cancel(&id(&second), Some("b"), &LIMITS, PATIENCE).await.unwrap();
     assert_eq!(became, Cancelled::HasResult);
     assert!(stand_in.finish(&second).await.duplicate);
     let mut results = broker.results(Wanted::default()).await.unwrap();
@@ -318,7 +362,7 @@ async fn a_job_that_a_dead_worker_held_leaves_nothing_behind_when_it_is_cancelle
     fleet.program.run(&["submit", &fleet.restaurants(&["a"])]).ended(0);
     let held = stand_in.take().await;
     let id = &held.decoded.job.job_id;
-    let became = broker.cancel(id, None, &Limits::default(), PATIENCE).await.unwrap();
+    let became = broker.cancel(id, None, &LIMITS, PATIENCE).await.unwrap();
     assert_eq!(became, Cancelled::InQueue { lane: Lane::Live, sequence: 1 });
     let (_, context) = fleet.plain_client().await;
     let stream = context.get_stream(names::JOBS_STREAM).await.unwrap();
@@ -381,7 +425,7 @@ async fn endings_go_on_over_a_restart_of_the_server() {
     other.publish_result(&answer(&job("after")), Encoding::Msgpack, trace(), None).await.unwrap();
     let found = loop {
         match endings.next().await.unwrap() {
-            Ok(maitred::broker::nats::Ending::Result(found)) => break found,
+            Ok(Ending::Result(found)) => break found,
             // What is told of the gap is an item of its own.
             Ok(_) => panic!("a dead letter"),
             Err(_) => {}

@@ -226,8 +226,9 @@ impl Broker {
 pub fn cancelled(job: &Job) -> AnalysisResult {
     let outcome = Outcome::Failed {
         code: CANCELLED.to_owned(),
-        message: "cancelled before it was worked; submit it with a newer epoch to have it after all"
-            .to_owned(),
+        message:
+            "taken out of the queue before it was worked; submit it with a newer epoch to have it after all"
+                .to_owned(),
     };
     let nothing = "0".repeat(64);
     AnalysisResult {

@@ -7,24 +7,22 @@ use std::str::FromStr;
 use async_nats::HeaderMap;
 use async_nats::header::{HeaderName, HeaderValue};
 use async_nats::jetstream::consumer::DeliverPolicy;
-use async_nats::jetstream::message::{PublishMessage, StreamMessage};
+use async_nats::jetstream::message::StreamMessage;
 use async_nats::jetstream::stream::{DeleteMessageErrorKind, DirectGetErrorKind};
 use async_nats::jetstream::{self, ErrorCode};
 use time::OffsetDateTime;
 
-use super::bodies::Bodies;
+use super::payload::PayloadError;
 use super::records::failed;
 use super::scan::Scan;
 use super::{Broker, BrokerError};
 use crate::broker::dead_letter::{self, Filter, Summary};
 use crate::broker::names;
 use crate::broker::wire::{DeadLetter, Refusal};
-use crate::digest::bytes_digest;
 
 /// The stream of dead letters behind a connection.
 pub struct DeadLetters {
     broker: Broker,
-    bodies: Bodies,
 }
 
 /// What became of a letter that was to be replayed.
@@ -54,14 +52,12 @@ pub enum DeadLetterError {
         cause: Refusal,
     },
     /// The object that holds it is missing or another one.
-    #[error(
-        "the object `{object}` that holds dead letter {sequence} is missing or damaged; all that is left is to drop it"
-    )]
+    #[error("dead letter {sequence} is lost, all that is left is to drop it: {cause}")]
     Body {
         /// Its sequence.
         sequence: u64,
-        /// The object.
-        object: String,
+        /// What is wrong with the object.
+        cause: PayloadError,
     },
     /// Its job was not published where jobs are.
     #[error(
@@ -78,25 +74,20 @@ pub enum DeadLetterError {
 impl DeadLetters {
     /// The dead letters behind this connection.
     pub fn new(broker: &Broker) -> Self {
-        Self { broker: broker.clone(), bodies: Bodies::new(broker) }
+        Self { broker: broker.clone() }
     }
 
     /// Writes a letter. Once this returns, the letter is stored; written twice, it is stored once.
     pub async fn put(&self, letter: &DeadLetter) -> Result<(), BrokerError> {
-        let mut body = letter.encode().map_err(failed("cannot encode a dead letter"))?;
+        let body = letter.encode().map_err(failed("cannot encode a dead letter"))?;
         let id = dead_letter::message_id(&letter.stream, letter.sequence, letter.backfill.as_deref());
-        let mut message = PublishMessage::build().message_id(id).header(names::CONTENT_TYPE, names::MSGPACK);
+        let mut headers = HeaderMap::new();
+        headers.insert(names::MESSAGE_ID, id);
+        headers.insert(names::CONTENT_TYPE, names::MSGPACK);
         for (name, value) in dead_letter::headers(letter) {
-            message = message.header(name, value);
+            headers.insert(name, value);
         }
-        if !self.bodies.fits(body.len()) {
-            let digest = bytes_digest(&body);
-            let name = dead_letter::object_name(letter, &digest);
-            self.bodies.put(&name, &body).await?;
-            message = message.header(names::BODY_OBJECT, name).header(names::BODY_SHA256, digest);
-            body.clear();
-        }
-        self.broker.publish_message(dead_letter::subject(letter), message.payload(body.into())).await?;
+        self.broker.publish(dead_letter::subject(letter), headers, body).await?;
         Ok(())
     }
 
@@ -124,7 +115,11 @@ impl DeadLetters {
     /// One letter, with the job as it was received.
     pub async fn get(&self, sequence: u64) -> Result<DeadLetter, DeadLetterError> {
         let message = self.message(sequence).await?.ok_or(DeadLetterError::Gone(sequence))?;
-        let body = self.body(&message).await?;
+        let body = self.broker.body_of(&message.headers, message.payload).await;
+        let body = body.map_err(|cause| match cause {
+            PayloadError::Broker(error) => DeadLetterError::Broker(error),
+            cause => DeadLetterError::Body { sequence, cause },
+        })?;
         DeadLetter::decode(&body).map_err(|cause| DeadLetterError::Unreadable { sequence, cause })
     }
 
@@ -147,30 +142,27 @@ impl DeadLetters {
                 headers.append(name, value);
             }
         }
-        let message = PublishMessage::build()
-            .headers(headers)
-            .message_id(dead_letter::replay_id(sequence))
-            .expected_stream(names::JOBS_STREAM)
-            .payload(letter.payload.into());
-        let ack = self.broker.publish_message(letter.subject, message).await?;
+        headers.insert(names::MESSAGE_ID, dead_letter::replay_id(sequence));
+        // Not `Broker::publish`: jobs are read from messages, so what fitted into one must go into one again.
+        let sent =
+            self.broker.jetstream.publish_with_headers(letter.subject, headers, letter.payload.into()).await;
+        let ack = sent
+            .map_err(failed("cannot publish the job"))?
+            .await
+            .map_err(failed("cannot publish the job"))?;
         self.drop(sequence).await?;
         Ok(Replayed { sequence: ack.sequence, repeated: ack.duplicate })
     }
 
-    /// Deletes a letter, and its job with it; `false`: there is none.
+    /// Deletes a letter, and its job with it; `false`: there is none. If an object holds it, that is left to its age,
+    /// because the name is its digest and others may mean the same bytes.
     pub async fn drop(&self, sequence: u64) -> Result<bool, BrokerError> {
-        let Some(message) = self.message(sequence).await? else { return Ok(false) };
         let stream = self.broker.stream(names::DEAD_LETTERS_STREAM).await?;
-        // The letter goes first: an object without a letter is only waste, a letter without its object is a loss.
         match stream.delete_message(sequence).await {
-            Ok(_) => {}
-            Err(error) if is_gone(&error.kind()) => return Ok(false),
-            Err(error) => return Err(failed("cannot delete a dead letter")(error)),
+            Ok(deleted) => Ok(deleted),
+            Err(error) if is_gone(&error.kind()) => Ok(false),
+            Err(error) => Err(failed("cannot delete a dead letter")(error)),
         }
-        if let Some(object) = message.headers.get(names::BODY_OBJECT) {
-            self.bodies.remove(object.as_str()).await?;
-        }
-        Ok(true)
     }
 
     /// Whether a job has a letter. `since` is when the job was published: its letter is younger.
@@ -213,15 +205,6 @@ impl DeadLetters {
         self.broker.message(names::DEAD_LETTERS_STREAM, sequence).await
     }
 
-    async fn body(&self, message: &StreamMessage) -> Result<Vec<u8>, DeadLetterError> {
-        let Some(object) = message.headers.get(names::BODY_OBJECT) else {
-            return Ok(message.payload.to_vec());
-        };
-        let digest = message.headers.get(names::BODY_SHA256).map_or("", HeaderValue::as_str);
-        let body = self.bodies.get(object.as_str(), digest).await?;
-        body.ok_or_else(|| DeadLetterError::Body { sequence: message.sequence, object: object.to_string() })
-    }
-
     async fn scan<B>(
         &self,
         subjects: &str,
@@ -234,16 +217,6 @@ impl DeadLetters {
 }
 
 impl Broker {
-    /// Publishes a message and waits until it is stored.
-    pub(super) async fn publish_message(
-        &self,
-        subject: String,
-        message: PublishMessage,
-    ) -> Result<jetstream::publish::PublishAck, BrokerError> {
-        let stored = self.jetstream.send_publish(subject, message).await.map_err(failed("cannot publish"))?;
-        stored.await.map_err(failed("cannot publish"))
-    }
-
     /// A stored message; `None`: it is gone.
     pub(super) async fn message(
         &self,

@@ -2,7 +2,6 @@
 
 pub mod attempts;
 mod backfills;
-mod bodies;
 mod cancel;
 mod cancels;
 mod connect;

@@ -14,6 +14,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::OnceCell;
 
+pub(super) use super::payload::failed;
 use super::{Broker, BrokerError};
 
 /// Records that are read at the same time when all are listed.
@@ -113,11 +114,6 @@ pub(super) fn decode<T: DeserializeOwned>(entry: &Entry) -> Option<T> {
             |error| tracing::warn!(bucket = %entry.bucket, key = %entry.key, %error, "unreadable record"),
         )
         .ok()
-}
-
-/// Wraps the error of a request that may be tried again.
-pub(super) fn failed<E: Error + Send + Sync + 'static>(what: &'static str) -> impl FnOnce(E) -> BrokerError {
-    move |error| BrokerError::request(what)(Box::new(error))
 }
 
 /// The error of looking something up: that it is missing, or that the request failed.

@@ -66,7 +66,8 @@ pub struct Wanted {
     pub follow: bool,
 }
 
-/// The latest result of each restaurant, oldest first; then, if wanted, each new one.
+/// The latest result of each restaurant, oldest first; then, if wanted, each new one. If the connection is lost in
+/// between, the rest may hold earlier results too: the client library goes on by sequence and not by restaurant.
 pub struct Results {
     broker: Broker,
     messages: Ordered,
@@ -183,6 +184,11 @@ impl Broker {
         let result = wire::decode_result(header(names::CONTENT_TYPE).as_deref(), &body)?;
         Ok(Found { result, backfill: header(names::BACKFILL), sequence })
     }
+
+    async fn dead_letter(&self, headers: &HeaderMap, body: Bytes) -> Result<DeadLetter, PayloadError> {
+        let body = self.body_of(headers, body).await?;
+        Ok(DeadLetter::decode(&body)?)
+    }
 }
 
 impl Results {
@@ -234,7 +240,10 @@ impl Endings {
             return Some(if is_result {
                 self.broker.found(&headers, body, sequence).await.map(|found| Ending::Result(Box::new(found)))
             } else {
-                self.dead_letter(&headers, body).await.map(|letter| Ending::DeadLetter(Box::new(letter)))
+                self.broker
+                    .dead_letter(&headers, body)
+                    .await
+                    .map(|letter| Ending::DeadLetter(Box::new(letter)))
             });
         }
     }
@@ -247,11 +256,6 @@ impl Endings {
             }
             Since::At(_) => false,
         }
-    }
-
-    async fn dead_letter(&self, headers: &HeaderMap, body: Bytes) -> Result<DeadLetter, PayloadError> {
-        let body = self.broker.body_of(headers, body).await?;
-        Ok(DeadLetter::decode(&body)?)
     }
 }
 

@@ -26,6 +26,8 @@ const FETCH_LIMIT: Duration = Duration::from_secs(5);
 /// An acknowledgement that is not confirmed by then is sent again.
 const SETTLE_LIMIT: Duration = Duration::from_secs(5);
 
+const SETTLING: &str = "settling a job";
+
 /// A consumer to take jobs from.
 #[derive(Clone)]
 pub struct Source {
@@ -90,10 +92,9 @@ impl Acker {
             Settlement::Nak(delay) => AckKind::Nak(delay),
             Settlement::Term => AckKind::Term,
         };
-        const WHAT: &str = "settling a job";
         match tokio::time::timeout(SETTLE_LIMIT, self.0.double_ack_with(kind)).await {
-            Ok(done) => done.map_err(BrokerError::request(WHAT)),
-            Err(late) => Err(BrokerError::Request { what: WHAT, cause: Box::new(late) }),
+            Ok(done) => done.map_err(BrokerError::request(SETTLING)),
+            Err(late) => Err(BrokerError::Request { what: SETTLING, cause: Box::new(late) }),
         }
     }
 }

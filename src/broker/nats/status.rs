@@ -28,7 +28,7 @@ impl Broker {
             lanes.push(self.lane_status(lane, &jobs).await?);
         }
         let workers = presence.live_workers().await?;
-        let backfills = self.running(now).await?;
+        let backfills = self.running_backfills(now).await?;
         let dead_letters = letters.cached_info().state.messages;
         let streams = [jobs, results, letters, advisories].map(|stream| stream_status(stream.cached_info()));
         let alarms = alarms(&streams[0], &lanes, &workers, &backfills, now);
@@ -64,7 +64,7 @@ impl Broker {
         })
     }
 
-    async fn running(&self, now: OffsetDateTime) -> Result<Vec<Running>, BrokerError> {
+    async fn running_backfills(&self, now: OffsetDateTime) -> Result<Vec<Running>, BrokerError> {
         let backfills = Backfills::new(self);
         let mut running = Vec::new();
         for backfill in backfills.list().await?.into_iter().filter(Backfill::is_running) {

@@ -54,6 +54,13 @@ fn an_object_stays_as_long_as_anything_that_refers_to_it() {
 }
 
 #[test]
+fn the_mark_of_an_attempt_can_be_deleted_and_lives_in_memory() {
+    let topology = desired();
+    let attempts = find(&topology, names::ATTEMPTS_BUCKET);
+    assert!(!attempts.deny_delete && attempts.storage == Storage::Memory);
+}
+
+#[test]
 fn advisories_of_jobs_are_kept_and_of_nothing_else() {
     let topology = desired();
     assert_eq!(

@@ -120,7 +120,7 @@ async fn awaited(
         let first = broker.stored_job(sequence).await?;
         let Some((first, at)) = first.and_then(|first| Some((id_of(&first, limits)?, first.at))) else {
             suspend(|| {
-                eprintln!("job `{job_id}` was published and taken out of the queue again: not waited for")
+                eprintln!("job `{job_id}` was published and taken out of the queue again: not waited for");
             });
             continue;
         };

@@ -21,7 +21,7 @@ impl Dispatcher {
                     }
                 }
                 Action::Renew(lease) => {
-                    renewals.extend(self.held.get(&lease).map(|held| Arc::clone(&held.acker)))
+                    renewals.extend(self.held.get(&lease).map(|held| Arc::clone(&held.acker)));
                 }
                 Action::Settle(lease, settlement) => self.settle(lease, settlement),
                 Action::Stale(lease) => self.end_without_work(lease, Verdict::Stale),
@@ -82,16 +82,16 @@ impl Dispatcher {
             report(&events, Event::Settled(lease, settled.is_ok())).await;
         });
     }
+}
 
-    /// Settles a delivery that is not held: of a job that is finished, or while draining. One try: if it is lost, the
-    /// server delivers once more.
-    pub(super) fn settle_stray(&self, acker: Acker, settlement: Settlement) {
-        tokio::spawn(async move {
-            if let Err(error) = acker.settle(settlement).await {
-                tracing::debug!(%error, "settlement of a repeated delivery not confirmed");
-            }
-        });
-    }
+/// Settles a delivery that is not held: of a job that is finished, or while draining. One try: if it is lost, the server
+/// delivers once more.
+pub(super) fn settle_stray(acker: Acker, settlement: Settlement) {
+    tokio::spawn(async move {
+        if let Err(error) = acker.settle(settlement).await {
+            tracing::debug!(%error, "settlement of a repeated delivery not confirmed");
+        }
+    });
 }
 
 enum Verdict {

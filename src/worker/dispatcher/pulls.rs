@@ -114,6 +114,19 @@ impl Pulls {
         }
     }
 
+    /// Shares the rate of each backfill among so many workers.
+    pub(super) fn share_rates(&mut self, workers: usize, now: Duration) {
+        self.workers = workers;
+        for known in self.sources.values_mut() {
+            let backfill = known.origin.backfill.as_ref();
+            if let (Some(rate), Some(share)) =
+                (&mut known.rate, backfill.and_then(|backfill| backfill.rate_for_one_of(workers)))
+            {
+                rate.set_rate(share, now);
+            }
+        }
+    }
+
     fn backfill(&self, id: &str) -> Option<SourceId> {
         let mut found = self.sources.iter().filter(|(_, known)| known.origin.backfill_id() == Some(id));
         found.next().map(|(id, _)| *id)
@@ -123,6 +136,11 @@ impl Pulls {
     pub(in crate::worker) fn remove(&mut self, id: SourceId) {
         self.shares.remove(id);
         self.sources.remove(&id);
+    }
+
+    /// Whether it is still pulled from.
+    pub(super) fn has(&self, id: SourceId) -> bool {
+        self.sources.contains_key(&id)
     }
 
     /// Where a source's jobs come from.
@@ -161,7 +179,7 @@ impl Dispatcher {
             let (broker, events) = (self.parts.broker.clone(), self.events.clone());
             tokio::spawn(async move {
                 match broker.backfill(&backfill.id).await {
-                    Ok(source) => report(&events, Event::Opened(backfill, source)).await,
+                    Ok(source) => report(&events, Event::Opened(Box::new((backfill, source)))).await,
                     Err(error) => tracing::warn!(%error, backfill = backfill.id, "backfill not joined"),
                 }
             });
@@ -229,7 +247,11 @@ impl Dispatcher {
                 jobs
             }
             Err(error) => {
-                self.note_pulling(Some(error));
+                // A backfill's consumer goes when the backfill ends; the lanes' must be there.
+                match self.pulls.origin(id).backfill_id() {
+                    Some(backfill) => tracing::debug!(error, backfill, "a backfill's jobs cannot be pulled"),
+                    None => self.note_pulling(Some(error)),
+                }
                 if let Some(known) = self.pulls.sources.get_mut(&id) {
                     known.rest_until = now + AFTER_FAILURE;
                 }

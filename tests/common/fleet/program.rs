@@ -39,9 +39,10 @@ impl Maitred {
 
     /// With this value for a setting, such as `nats.url`.
     #[must_use]
-    pub fn set(self, key: &str, value: impl Into<String>) -> Self {
+    #[expect(clippy::needless_pass_by_value, reason = "a literal reads better without `&`")]
+    pub fn set(self, key: &str, value: impl ToString) -> Self {
         let name = format!("MAITRED__{}", key.to_uppercase().replace('.', "__"));
-        self.environment(&name, &value.into())
+        self.environment(&name, &value.to_string())
     }
 
     /// With a variable that is no setting.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use async_nats::jetstream::kv::{Operation, Watch};
 use futures_util::StreamExt;
+use time::OffsetDateTime;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -16,6 +17,8 @@ use crate::broker::nats::{Broker, BrokerError};
 
 /// When the bucket cannot be watched, the next try is this much later.
 const REST: Duration = Duration::from_secs(2);
+/// How often a worker looks whether a backfill is over.
+const BEAT: Duration = Duration::from_secs(5);
 
 impl Backfills {
     /// Follows the records until it is told to stop: the value is always the backfills that run, by id.
@@ -43,6 +46,29 @@ impl Backfills {
             stop.run_until_cancelled(follow).await;
         });
         running
+    }
+
+    /// Ends the backfills that are over, until it is told to stop. Every worker does this, none is in charge: an end
+    /// is found by looking at the consumer, and may be found twice.
+    pub async fn tend(&self, running: watch::Receiver<Vec<Backfill>>, stop: CancellationToken) {
+        let tend = async {
+            let mut beat = tokio::time::interval(BEAT);
+            beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+            loop {
+                beat.tick().await;
+                let known = running.borrow().clone();
+                for backfill in known {
+                    match self.finish(&backfill, OffsetDateTime::now_utc()).await {
+                        Ok(false) => {}
+                        Ok(true) => tracing::info!(backfill = backfill.id, "backfill is over"),
+                        Err(error) => {
+                            tracing::warn!(backfill = backfill.id, %error, "cannot see whether it is over");
+                        }
+                    }
+                }
+            }
+        };
+        stop.run_until_cancelled(Box::pin(tend)).await;
     }
 }
 
