@@ -234,7 +234,6 @@ impl Dispatcher {
 
     /// Jobs came: their leases run already, so they are registered before anything looks into them.
     fn received(&mut self, source: SourceId, jobs: Vec<Delivered>, not_before: Duration) {
-        let came = !jobs.is_empty();
         for job in jobs {
             let lease = LeaseId { source, sequence: job.sequence };
             let delivery = Delivery { count: job.delivered, not_before };
@@ -252,9 +251,6 @@ impl Dispatcher {
                 Received::Refused => perform::settle_stray(job.acker, Settlement::Nak(None)),
                 Received::Late => {}
             }
-        }
-        if came {
-            self.parts.runs.received();
         }
     }
 

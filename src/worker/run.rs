@@ -87,11 +87,6 @@ impl Runs {
         self.publish_unworked(taken, Outcome::Failed { code: CANCELLED.into(), message }, stop).await
     }
 
-    /// Jobs have come and are held; nothing has looked into them.
-    pub(super) fn received(&self) {
-        self.failpoint.reached(CrashPoint::Received);
-    }
-
     /// The worker was asked to stop.
     pub(super) fn draining(&self) {
         self.failpoint.arm(CrashPoint::Draining);
