@@ -27,7 +27,7 @@ const ABORTED: i32 = -6;
 #[tokio::test(flavor = "multi_thread")]
 async fn jobs_of_a_worker_that_dies_are_worked_once_elsewhere_and_are_not_blamed(#[case] stage: &str) {
     const JOBS: usize = 8;
-    let Some(team) = Team::new(|program| program.set("sim.step", "40ms")).await else { return };
+    let Some(team) = Team::new(|program| program.set("sim.step", "10ms")).await else { return };
     let mut victim = team.worker_with("victim", |program| program.set("sim.crash_at", stage));
     let jobs = team.publish_some(JOBS).await;
     if stage == "draining" {
@@ -57,10 +57,10 @@ async fn jobs_of_a_worker_that_dies_are_worked_once_elsewhere_and_are_not_blamed
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_that_stood_still_acks_late_and_takes_no_job_from_its_new_holder() {
-    // Jobs that take longer than two ack waits.
+    // Jobs of three seconds and more.
     let Some(team) = Team::new(|program| program.set("sim.step", "400ms")).await else { return };
-    let mut sleeper = team.worker("sleeper");
     let jobs = team.publish_some(4).await;
+    let mut sleeper = team.worker("sleeper");
     sleeper.wait_jobs("held", |held| held == 4);
     sleeper.wait_jobs("running", |running| running == 2);
     sleeper.stop();

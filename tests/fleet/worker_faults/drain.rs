@@ -19,8 +19,9 @@ async fn busy(change: impl FnOnce(Maitred) -> Maitred) -> Option<(Team, Member, 
         change(slow)
     });
     let team = team.await?;
-    let worker = team.worker("leaver");
+    // Before the worker begins: one that finds a backlog takes more than it can run.
     let jobs = team.publish_some(5).await;
+    let worker = team.worker("leaver");
     worker.wait_jobs("running", |running| running == 1);
     worker.wait_jobs("queued", |queued| queued == 4);
     Some((team, worker, jobs))

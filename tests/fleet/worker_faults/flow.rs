@@ -23,8 +23,8 @@ async fn no_worker_idles_while_another_one_holds_queued_jobs() {
     else {
         return;
     };
-    let first = team.worker("first");
     let jobs = team.publish_some(5).await;
+    let first = team.worker("first");
     first.wait_jobs("queued", |queued| queued == 4);
     let second = team.worker("second");
     let ready = OffsetDateTime::now_utc();

@@ -71,6 +71,7 @@ impl Team {
             .set("sim.step", "5ms")
             .set("sim.token", "100ns")
             .set("store.cache", "none")
+            .set("analysis.language", "en")
             .set("worker.slots", "2")
             .set("worker.look_ahead", "2")
             .set("health.listen", "127.0.0.1:0")
@@ -262,16 +263,16 @@ impl DerefMut for Member {
     }
 }
 
-/// The `n`-th job, of a restaurant of its own.
+/// The `n`-th job, of a restaurant of its own with twenty reviews: a dozen steps of the engine and more.
 pub fn job(n: usize) -> Value {
-    job_of(
-        &format!("j-{n}"),
-        &format!("r-{n}"),
-        &format!("Guest {n} says: the soup was hot, the waiter rude."),
-    )
+    let text =
+        |k| format!("Guest {k} of place {n}: the soup was hot, but the waiter was rude. I waited an hour.");
+    let mut job = job_of(&format!("j-{n}"), &format!("r-{n}"), "");
+    job["reviews"] = (0..20).map(|k| json!({ "id": k.to_string(), "text": text(k) })).collect();
+    job
 }
 
-/// A job with one review.
+/// A job with one review: two or three steps.
 pub fn job_of(id: &str, restaurant: &str, text: &str) -> Value {
     json!({
         "v": 1, "job_id": id, "restaurant_id": restaurant, "analyses": ["sentiment", "summary", "strengths"],
