@@ -95,6 +95,7 @@ async fn lanes_share_by_their_weights_and_what_they_leave_goes_to_the_backfill()
     let first = &order[..26];
     let (hi, live, backfill) = (share("hi", first), share("live", first), share("backfill", first));
     eprintln!("of the first 26: hi {hi}, live {live}, backfill {backfill}; weights 8, 4, 1");
+    assert!(order[0].starts_with("hi"), "{}", order[0]);
     assert!(hi > live && live > backfill && backfill > 0, "{hi} {live} {backfill}");
     // A pull takes up to four at a time, and up to four more of each lane are in hand.
     assert!(hi.abs_diff(16) <= 4 && live.abs_diff(8) <= 4 && backfill <= 6, "{hi} {live} {backfill}");

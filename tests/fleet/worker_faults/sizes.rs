@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use maitred::broker::names;
 use maitred::broker::wire::codes;
+use maitred::digest::bytes_digest;
 use maitred::result::AnalysisResult;
 use maitred::scheduler::Lane;
 use serde_json::json;
@@ -65,6 +66,26 @@ async fn a_result_over_the_payload_limit_is_an_object_that_maitred_results_reads
     let result: AnalysisResult = serde_json::from_str(printed.trim()).unwrap();
     assert_eq!(result.sentiment.unwrap().reviews.len(), REVIEWS);
     assert!(printed.len() > 64 << 10);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_that_comes_before_its_reviews_is_worked_when_they_are_there() {
+    let Some(team) = Team::new(quick).await else { return };
+    let mut worker = team.worker("w-1");
+    let mut early = job(0);
+    let reviews = rmp_serde::to_vec_named(&early["reviews"]).unwrap();
+    let digest = bytes_digest(&reviews);
+    early["reviews"] = json!([]);
+    early["reviews_ref"] =
+        json!({ "object": digest, "sha256": digest, "bytes": reviews.len(), "reviews": 20 });
+    team.publish(Lane::Live, &early).await;
+    worker.wait_line("reviews not fetched");
+    let bucket = team.ground.context.get_object_store(names::OBJECTS_BUCKET).await.unwrap();
+    bucket.put(digest.as_str(), &mut reviews.as_slice()).await.unwrap();
+    let report = team.checker(["j-0".to_owned()]).await.wait(LIMIT).await;
+    assert_eq!(report.results.len(), 1, "{}", report.told());
+    let result = team.result("j-0").await.result;
+    assert!(result.outcome.has_findings() && result.usage.reviews == 20, "{:?}", result.outcome);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -84,6 +84,11 @@ impl Team {
         self.worker_with(name, |program| program)
     }
 
+    /// Starts a worker and does not wait for it.
+    pub fn start(&self, name: &str) -> Member {
+        Member { program: self.program.worker(name) }
+    }
+
     pub fn worker_with(&self, name: &str, change: impl FnOnce(Maitred) -> Maitred) -> Member {
         let mut member = Member { program: change(self.program.clone()).worker(name) };
         member.wait_ready();
@@ -263,12 +268,17 @@ impl DerefMut for Member {
     }
 }
 
-/// The `n`-th job, of a restaurant of its own with twenty reviews: a dozen steps of the engine and more.
+/// The `n`-th job, of a restaurant of its own with twenty reviews: eight steps of the engine, or more.
 pub fn job(n: usize) -> Value {
+    long_job(n, 20)
+}
+
+/// The same with so many reviews.
+pub fn long_job(n: usize, reviews: usize) -> Value {
     let text =
         |k| format!("Guest {k} of place {n}: the soup was hot, but the waiter was rude. I waited an hour.");
     let mut job = job_of(&format!("j-{n}"), &format!("r-{n}"), "");
-    job["reviews"] = (0..20).map(|k| json!({ "id": k.to_string(), "text": text(k) })).collect();
+    job["reviews"] = (0..reviews).map(|k| json!({ "id": k.to_string(), "text": text(k) })).collect();
     job
 }
 
