@@ -18,3 +18,4 @@ mod status;
 mod stores;
 mod submit;
 mod topology;
+mod worker_faults;
