@@ -38,6 +38,8 @@ pub(super) enum Event {
     Decoded(LeaseId, Result<Box<Taken>, NotTaken>),
     /// A run, or what stood in for one, has ended.
     Ended(LeaseId, End),
+    /// The server confirmed a renewal that was asked for then.
+    Renewed(LeaseId, Duration),
     /// The server confirmed a settlement, or did not.
     Settled(LeaseId, bool),
     /// The consumer of a backfill that has begun was found.
@@ -212,6 +214,7 @@ impl Dispatcher {
             Event::Decoded(lease, Err(NotTaken::Dead)) => self.machine.ended(lease, End::Dead, now),
             Event::Decoded(lease, Err(NotTaken::Nothing)) => self.machine.ended(lease, End::Done, now),
             Event::Ended(lease, end) => self.machine.ended(lease, end, now),
+            Event::Renewed(lease, asked) => self.machine.renewed(lease, asked, now),
             Event::Settled(lease, ok) => {
                 // When a backfill was stopped, its consumer is gone, and nobody will ever confirm.
                 let ok = ok || !self.pulls.has(lease.source);
