@@ -229,7 +229,12 @@ impl Dispatcher {
                     self.machine.idle_elsewhere(source, others, now);
                 }
             }
-            Event::Opened(opened) => self.pulls.add_backfill(opened.0, opened.1),
+            Event::Opened(opened) => {
+                // It may be over by now.
+                if self.parts.backfills.borrow().iter().any(|running| running.id == opened.0.id) {
+                    self.pulls.add_backfill(opened.0, opened.1);
+                }
+            }
             Event::Workers(count) => self.pulls.share_rates(count, now),
             Event::Cancel(token, reply) => self.cancel(&token, reply),
         }

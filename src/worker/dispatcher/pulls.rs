@@ -15,6 +15,7 @@ use crate::broker::shares::{LaneShares, TokenBucket};
 use crate::scheduler::Lane;
 
 use super::super::intake::Origin;
+use super::super::undertaker::until_done;
 
 /// How long a pull waits at an empty lane. A worker that is killed leaves its pull behind for as long.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -103,7 +104,7 @@ impl Pulls {
         id
     }
 
-    /// Adds the consumer of a backfill, unless it is there.
+    /// Adds the consumer of a backfill that runs, unless it is there.
     pub(super) fn add_backfill(&mut self, backfill: Backfill, source: Source) {
         if self.backfill(&backfill.id).is_none() {
             tracing::info!(backfill = backfill.id, "backfill joined");
@@ -149,6 +150,11 @@ impl Pulls {
         self.sources.get(&id).map_or_else(|| Origin::lane(Lane::Backfill), |known| known.origin.clone())
     }
 
+    /// Whether this is a lane's own consumer; a source that is gone was a backfill's.
+    fn is_lane(&self, id: SourceId) -> bool {
+        self.sources.get(&id).is_some_and(|known| known.origin.backfill.is_none())
+    }
+
     /// Our own pulls that wait at a source.
     pub(super) fn waiting_at(&self, id: SourceId) -> usize {
         usize::from(self.sources.get(&id).is_some_and(|known| known.waiting))
@@ -177,11 +183,15 @@ impl Dispatcher {
         }
         for backfill in running.into_iter().filter(|backfill| self.pulls.backfill(&backfill.id).is_none()) {
             let (broker, events) = (self.parts.broker.clone(), self.events.clone());
+            let mut running = self.parts.backfills.clone();
             tokio::spawn(async move {
-                match broker.backfill(&backfill.id).await {
-                    Ok(source) => report(&events, Event::Opened(Box::new((backfill, source)))).await,
-                    Err(error) => tracing::warn!(%error, backfill = backfill.id, "backfill not joined"),
-                }
+                // Its record comes first: the consumer may be a moment behind.
+                let joining = until_done("joining a backfill", || broker.backfill(&backfill.id));
+                let source = tokio::select! {
+                    source = joining => source,
+                    _ = running.wait_for(|all| !all.iter().any(|b| b.id == backfill.id)) => return,
+                };
+                report(&events, Event::Opened(Box::new((backfill, source)))).await;
             });
         }
     }
@@ -247,10 +257,11 @@ impl Dispatcher {
                 jobs
             }
             Err(error) => {
-                // A backfill's consumer goes when the backfill ends; the lanes' must be there.
-                match self.pulls.origin(id).backfill_id() {
-                    Some(backfill) => tracing::debug!(error, backfill, "a backfill's jobs cannot be pulled"),
-                    None => self.note_pulling(Some(error)),
+                // A backfill's consumer goes when the backfill ends, be it known already; the lanes' must be there.
+                if self.pulls.is_lane(id) {
+                    self.note_pulling(Some(error));
+                } else {
+                    tracing::debug!(error, "a backfill's jobs cannot be pulled");
                 }
                 if let Some(known) = self.pulls.sources.get_mut(&id) {
                     known.rest_until = now + AFTER_FAILURE;
