@@ -37,7 +37,7 @@ use crate::runtime::StartError;
 use crate::scheduler::Policy;
 use crate::store::StoreError;
 
-/// How long the last words to the servers may take.
+/// How long the last words to a server may take.
 const FAREWELL: Duration = Duration::from_secs(5);
 
 /// Why a worker cannot work.
@@ -108,20 +108,24 @@ pub async fn run(
     };
     let ending = begun.dispatcher.run(begun.reports, begun.cancels, stop.drain, stop.abort).await;
     begun.background.cancel();
-    let farewell = async {
+    let rows = async {
         if let Some(writer) = begun.metrics {
-            let report = writer.close().await;
+            let report = writer.close_within(FAREWELL).await;
             if report.dropped + report.failed > 0 {
                 tracing::warn!(dropped = report.dropped, failed = report.failed, "metrics rows lost");
             }
         }
+    };
+    // Beside the rows: a database that does not answer must not keep the fleet from hearing that this worker goes.
+    let farewell = async {
         if let Err(error) = begun.presence.remove(&name).await {
             tracing::debug!(%error, "left without signing off");
         }
         broker.flush().await;
     };
-    if tokio::time::timeout(FAREWELL, farewell).await.is_err() {
-        tracing::warn!("left without a word to some server: it did not listen");
+    let (told, ()) = tokio::join!(tokio::time::timeout(FAREWELL, farewell), rows);
+    if told.is_err() {
+        tracing::warn!("left without a word to nats: it did not listen");
     }
     let jobs = vitals.read().jobs;
     tracing::info!(

@@ -41,7 +41,7 @@ mod tests;
 
 pub use machine::LeaseMachine;
 
-/// Renewals in `ack_wait`.
+/// Renewals asked for in `ack_wait`.
 const RENEWALS: u32 = 4;
 // Two ticks in half of the wait: one renewal may get lost and the next still comes in good time.
 const _: () = assert!(2 * 2 <= RENEWALS);
@@ -178,7 +178,7 @@ pub enum Action {
     /// Stop what is under way for it, be it decoding, running or publishing; [`End::Interrupted`] follows, or another
     /// end that was faster.
     Stop(LeaseId),
-    /// Tell the server that it is still worked on.
+    /// Tell the server that it is still worked on; [`LeaseMachine::renewed`] follows when it has confirmed that.
     Renew(LeaseId),
     /// Tell the server the last word; [`LeaseMachine::settled`] follows.
     Settle(LeaseId, Settlement),
@@ -211,7 +211,7 @@ pub struct LeaseCounts {
     pub received: u64,
     /// Those of them that the server had lent before.
     pub redelivered: u64,
-    /// Renewals.
+    /// Renewals that were asked for.
     pub renewals: u64,
     /// Redeliveries of what was held.
     pub merged: u64,

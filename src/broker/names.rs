@@ -25,7 +25,7 @@ pub const SWEEPER: &str = "sweeper";
 
 /// Key-value bucket of live workers; a worker that stops writing fades out of it.
 pub const WORKERS_BUCKET: &str = "maitred_workers";
-/// Key-value bucket of runs under way, in memory: what a crashed worker was doing.
+/// Key-value bucket of runs under way: what a crashed worker was doing.
 pub const ATTEMPTS_BUCKET: &str = "maitred_attempts";
 /// Key-value bucket of backfills.
 pub const BACKFILLS_BUCKET: &str = "maitred_backfills";

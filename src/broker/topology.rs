@@ -412,7 +412,7 @@ fn desired_streams(settings: &NatsSettings) -> Vec<Stream> {
         Stream {
             // A mark is deleted as a message: the tombstone of a deleted key would be kept for each job of a day.
             deny_delete: false,
-            ..key_value(settings, names::ATTEMPTS_BUCKET, Storage::Memory, ATTEMPTS_MAX_AGE)
+            ..key_value(settings, names::ATTEMPTS_BUCKET, Storage::File, ATTEMPTS_MAX_AGE)
         },
         key_value(settings, names::BACKFILLS_BUCKET, Storage::File, Duration::ZERO),
         objects(settings, names::OBJECTS_BUCKET, objects_max_age),

@@ -138,9 +138,18 @@ impl MetricWriter {
     /// Writes what waits and ends. Rows offered from now on are dropped. If the store does not take a batch in one
     /// round of attempts, the rest is given up with it. The report is exact if nobody offers while this runs.
     pub async fn close(self) -> WriterReport {
+        self.close_within(Duration::MAX).await
+    }
+
+    /// The same for who cannot wait for that long: what is not written by then is given up, and counted.
+    pub async fn close_within(mut self, limit: Duration) -> WriterReport {
         self.closing.cancel();
-        if let Err(error) = self.task.await {
-            tracing::error!(%error, "the metrics writer ended early; its rows are counted as failed");
+        match tokio::time::timeout(limit, &mut self.task).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                tracing::error!(%error, "the metrics writer ended early; its rows are counted as failed");
+            }
+            Err(_) => self.task.abort(),
         }
         let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let counters = &self.sink.counters;

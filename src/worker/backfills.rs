@@ -17,7 +17,7 @@ const LOOK: Duration = Duration::from_secs(3);
 /// Counts workers while a backfill with a rate runs, until `ended`.
 pub(super) async fn share_rates(
     presence: Arc<Presence>,
-    running: watch::Receiver<Vec<Backfill>>,
+    mut running: watch::Receiver<Vec<Backfill>>,
     events: mpsc::Sender<Event>,
     ended: CancellationToken,
 ) {
@@ -27,6 +27,8 @@ pub(super) async fn share_rates(
         tokio::select! {
             () = ended.cancelled() => return,
             _ = looks.tick() => {}
+            // At once: until then each worker takes the whole rate for its own.
+            Ok(()) = running.changed() => {}
         }
         let has_rate = running.borrow().iter().any(|backfill| backfill.rate.is_some());
         if has_rate && let Ok(workers) = presence.live_workers().await {

@@ -38,6 +38,8 @@ pub(super) enum Event {
     Decoded(LeaseId, Result<Box<Taken>, NotTaken>),
     /// A run, or what stood in for one, has ended.
     Ended(LeaseId, End),
+    /// The server confirmed a renewal that was asked for then.
+    Renewed(LeaseId, Duration),
     /// The server confirmed a settlement, or did not.
     Settled(LeaseId, bool),
     /// The consumer of a backfill that has begun was found.
@@ -213,6 +215,7 @@ impl Dispatcher {
             Event::Decoded(lease, Err(NotTaken::Dead)) => self.machine.ended(lease, End::Dead, now),
             Event::Decoded(lease, Err(NotTaken::Nothing)) => self.machine.ended(lease, End::Done, now),
             Event::Ended(lease, end) => self.machine.ended(lease, end, now),
+            Event::Renewed(lease, asked) => self.machine.renewed(lease, asked, now),
             Event::Settled(lease, ok) => {
                 // When a backfill was stopped, its consumer is gone, and nobody will ever confirm.
                 let ok = ok || !self.pulls.has(lease.source);
@@ -227,7 +230,12 @@ impl Dispatcher {
                     self.machine.idle_elsewhere(source, others, now);
                 }
             }
-            Event::Opened(opened) => self.pulls.add_backfill(opened.0, opened.1),
+            Event::Opened(opened) => {
+                // It may be over by now.
+                if self.parts.backfills.borrow().iter().any(|running| running.id == opened.0.id) {
+                    self.pulls.add_backfill(opened.0, opened.1);
+                }
+            }
             Event::Workers(count) => self.pulls.share_rates(count, now),
             Event::Cancel(token, reply) => self.cancel(&token, reply),
         }

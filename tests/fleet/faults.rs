@@ -22,27 +22,33 @@ use crate::common::fleet::{Checker, Maitred, Program, Report, Workload};
 use crate::common::servers::Nats;
 
 /// Short, so that a lease that is not renewed ends soon.
-const ACK_WAIT: Duration = Duration::from_secs(3);
+pub(super) const ACK_WAIT: Duration = Duration::from_secs(3);
 /// How long a fleet may take to be done after a fault; generous, the machine may be busy.
-const PATIENCE: Duration = Duration::from_mins(3);
+pub(super) const PATIENCE: Duration = Duration::from_mins(3);
 
 /// Servers, and workers to be started on them.
-struct Fleet {
-    nats: Nats,
+pub(super) struct Fleet {
+    pub(super) nats: Nats,
     /// The program as its workers run; tests change it before they start one.
-    maitred: Maitred,
+    pub(super) maitred: Maitred,
     folder: TempDir,
 }
 
 impl Fleet {
     /// With streams and without workers; `None` where there is no server to start.
-    fn new() -> Option<Self> {
+    pub(super) fn new() -> Option<Self> {
         Self::with_ack_wait(ACK_WAIT)
     }
 
     /// The same, where a lease that is not renewed ends after this time.
-    fn with_ack_wait(ack_wait: Duration) -> Option<Self> {
-        let nats = Nats::start()?;
+    pub(super) fn with_ack_wait(ack_wait: Duration) -> Option<Self> {
+        let fleet = Self::on(Nats::start()?, ack_wait);
+        fleet.maitred.run(&["init"]).ended(0);
+        Some(fleet)
+    }
+
+    /// The same on a server where nothing has been made, or that is not there.
+    pub(super) fn on(nats: Nats, ack_wait: Duration) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let maitred = Maitred::new(folder.path())
             .set("nats.url", nats.url())
@@ -55,23 +61,22 @@ impl Fleet {
             .set("analysis.language", "en")
             .set("health.listen", "127.0.0.1:0")
             .set("log.level", "info");
-        maitred.run(&["init"]).ended(0);
-        Some(Self { nats, maitred, folder })
+        Self { nats, maitred, folder }
     }
 
     /// Hands in a restaurant's reviews for each of the workload.
-    fn submit(&self, workload: &Workload) {
+    pub(super) fn submit(&self, workload: &Workload) {
         let file = self.folder.path().join("jobs.jsonl");
         workload.write(&file);
         self.maitred.run(&["submit", file.to_str().unwrap()]).ended(0);
     }
 
-    fn worker(&self, name: &str) -> Program {
+    pub(super) fn worker(&self, name: &str) -> Program {
         self.maitred.worker(name)
     }
 
     /// Jobs that were delivered and are not settled.
-    async fn held(&self) -> usize {
+    pub(super) async fn held(&self) -> usize {
         let context = jetstream::new(self.nats.connect().await);
         let lane = names::lane_consumer(Lane::Live);
         let mut consumer: jetstream::consumer::Consumer<pull::Config> =
@@ -79,18 +84,18 @@ impl Fleet {
         consumer.info().await.unwrap().num_ack_pending
     }
 
-    async fn until_held(&self) {
+    pub(super) async fn until_held(&self) {
         until("a worker holds jobs", async || (self.held().await > 0).then_some(())).await;
     }
 
     /// Waits until every job that was handed in has ended once.
-    async fn all_end(&self) -> Report {
+    pub(super) async fn all_end(&self) -> Report {
         Checker::of_all_jobs(&self.nats.url()).await.wait(PATIENCE).await
     }
 }
 
 /// What a worker answers on its health address: status and body.
-fn health(worker: &mut Program, path: &str) -> (u16, String) {
+pub(super) fn health(worker: &mut Program, path: &str) -> (u16, String) {
     let line = worker.wait_line("health is served");
     let address = line.rsplit_once("at=").unwrap().1.trim().to_owned();
     let mut stream = TcpStream::connect(address).unwrap();
@@ -103,12 +108,12 @@ fn health(worker: &mut Program, path: &str) -> (u16, String) {
 
 /// Waits until the worker is ready, or not any more.
 #[track_caller]
-fn until_ready(worker: &mut Program, ready: bool) {
+pub(super) fn until_ready(worker: &mut Program, ready: bool) {
     let wanted = if ready { 200 } else { 503 };
     crate::common::servers::wait_until("readiness", || health(worker, "/readyz").0 == wanted);
 }
 
 /// How many jobs a worker has settled with a result.
-fn settled(worker: &Program) -> usize {
+pub(super) fn settled(worker: &Program) -> usize {
     worker.log().lines().filter(|line| line.contains("settled job=")).count()
 }

@@ -13,6 +13,7 @@ mod harness;
 mod kill;
 mod scaling;
 mod security;
+mod server_faults;
 mod standin;
 mod status;
 mod stores;

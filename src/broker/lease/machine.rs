@@ -115,12 +115,25 @@ impl LeaseMachine {
         self.conclude();
     }
 
-    /// The server can be reached, or not. What is renewed while it cannot does not count, so nothing is.
+    /// The server has confirmed a renewal that was asked for at this moment. Only that counts: a connection may be
+    /// silent for long before it is known to be. A doubtful lease stays so, because a renewal that arrives late renews
+    /// whoever has the job.
+    pub fn renewed(&mut self, id: LeaseId, asked: Duration, now: Duration) {
+        self.observe(now);
+        if let Some(lease) = self.table.get_mut(&id).filter(|lease| !lease.doubtful) {
+            lease.renewed = lease.renewed.max(asked.min(self.now));
+        }
+        self.conclude();
+    }
+
+    /// The server can be reached, or not. While it cannot nothing is renewed.
     pub fn link(&mut self, up: bool, now: Duration) {
         self.observe(now);
         self.link_up = up;
         if up {
             for lease in self.table.values_mut() {
+                // What was asked for meanwhile was not heard.
+                lease.asked = lease.renewed;
                 if let State::Settling { due: Some(due), .. } = &mut lease.state {
                     *due = now.min(*due);
                 }
@@ -293,6 +306,7 @@ impl LeaseMachine {
         match self.table.get_mut(&id) {
             Some(lease) if !lease.goes_back() => {
                 lease.renewed = lease.renewed.max(renewed);
+                lease.asked = lease.asked.max(renewed);
                 lease.doubtful &= late;
                 self.totals.merged += 1;
                 return Received::Merged;
@@ -388,7 +402,8 @@ impl LeaseMachine {
         }
     }
 
-    /// Renews what is older than half a tick, so that ticks which come a little early do not leave half to the next.
+    /// Asks for renewals of what is older than half a tick, so that ticks which come a little early do not leave half to
+    /// the next.
     fn renew(&mut self) {
         if !self.link_up {
             return;
@@ -401,8 +416,8 @@ impl LeaseMachine {
                 State::Held { .. } => well,
             };
             let timed_out = lease.stop == Some(StopReason::Timeout);
-            if allowed && !timed_out && !lease.doubtful && self.now.saturating_sub(lease.renewed) >= young {
-                lease.renewed = self.now;
+            if allowed && !timed_out && !lease.doubtful && self.now.saturating_sub(lease.asked) >= young {
+                lease.asked = self.now;
                 self.totals.renewals += 1;
                 self.actions.push(Action::Renew(*id));
             }

@@ -2,7 +2,8 @@
 //! lost acks, a lost link, an engine that stands still, a stopped process, crashes, drains.
 //!
 //! What the edge and the server object to is in their files. At the end all faults are taken away, and every job must
-//! come to exactly one result or dead letter. Not modelled: a link that is down and not yet known to be.
+//! come to exactly one result or dead letter. A link may be silent and not known to be; not modelled: what is sent on it
+//! arrives late.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -10,7 +11,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 use proptest::sample::Index;
 
-use self::edge::{Edge, Work};
+use self::edge::{Edge, Link, Work};
 use self::server::{Place, Server};
 use super::{End, JobHead, LeaseId, LeaseSettings, SourceId};
 use crate::scheduler::{Arrival, Lane, Policy, Seconds};
@@ -33,6 +34,7 @@ enum Event {
     Tick { engine_well: bool },
     Freeze,
     Link(bool),
+    Silence,
     TheyTake(Index),
     TheyFinish(Index),
     Crash,
@@ -61,6 +63,7 @@ fn events() -> impl Strategy<Value = Vec<Event>> {
         12 => prop::bool::weighted(0.85).prop_map(|engine_well| Event::Tick { engine_well }),
         1 => Just(Event::Freeze),
         3 => prop::bool::weighted(0.6).prop_map(Event::Link),
+        1 => Just(Event::Silence),
         3 => index().prop_map(Event::TheyTake),
         3 => index().prop_map(Event::TheyFinish),
         1 => Just(Event::Crash),
@@ -130,6 +133,8 @@ fn apply(edge: &mut Edge, event: Event) {
         Event::Tick { engine_well } => edge.tick(engine_well),
         Event::Freeze => edge.pass(ACK_WAIT * 2),
         Event::Link(up) => edge.set_link(up),
+        Event::Silence if edge.link == Link::Up => edge.link = Link::Silent,
+        Event::Silence => {}
         Event::TheyTake(which) => {
             if let Some(id) = pick(&edge.server.ready(edge.now), which) {
                 edge.server.lend(id, false, edge.now);

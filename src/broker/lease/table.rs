@@ -14,6 +14,8 @@ pub(super) struct Lease {
     pub(super) begun: Duration,
     /// The last moment at which it is known to have been ours.
     pub(super) renewed: Duration,
+    /// When its last renewal was asked for, heard or not.
+    pub(super) asked: Duration,
     /// It may be somebody else's by now.
     pub(super) doubtful: bool,
     /// Settlements of earlier lives whose outcome the edge has not reported yet.
@@ -64,6 +66,7 @@ impl Lease {
             since: now,
             begun: now,
             renewed,
+            asked: renewed,
             doubtful: false,
             unreported,
             stop: None,

@@ -26,6 +26,8 @@ struct Desk {
     machine: LeaseMachine,
     now: Duration,
     engine_well: Option<Duration>,
+    /// Whether renewals are lost on their way.
+    silent: bool,
 }
 
 impl Desk {
@@ -40,7 +42,8 @@ impl Desk {
             look_ahead,
             policy: Policy { order: Order::Fifo, hi_bonus: 0.0, live_bonus: 0.0, ..Policy::default() },
         };
-        Self { machine: LeaseMachine::new(settings, Duration::ZERO), now: Duration::ZERO, engine_well: None }
+        let machine = LeaseMachine::new(settings, Duration::ZERO);
+        Self { machine, now: Duration::ZERO, engine_well: None, silent: false }
     }
 
     fn deliver(&mut self, sequence: u64) -> Received {
@@ -80,7 +83,15 @@ impl Desk {
 
     fn tick(&mut self) -> Vec<Action> {
         self.machine.tick(self.engine_well.unwrap_or(self.now), self.now);
-        self.actions()
+        let actions = self.actions();
+        for action in &actions {
+            if let Action::Renew(id) = action
+                && !self.silent
+            {
+                self.machine.renewed(*id, self.now, self.now);
+            }
+        }
+        actions
     }
 
     /// Lets time pass with regular ticks; what they brought about.

@@ -5,7 +5,8 @@
 //! passing reasons are counted here too, by ourselves: the server's count of deliveries also counts drains, outages
 //! and the crashes that other jobs caused.
 //!
-//! The bucket lives in the server's memory and may be lost: then a bad job gets a few tries more.
+//! The bucket lies on the server's disk. In its memory it would be cheaper, but a single server forgets such a stream
+//! altogether when it is killed, and workers would find it missing and take no more jobs.
 
 use async_nats::jetstream::kv::Store;
 use serde::{Deserialize, Serialize};

@@ -26,8 +26,6 @@ const FETCH_LIMIT: Duration = Duration::from_secs(5);
 /// An acknowledgement that is not confirmed by then is sent again.
 const SETTLE_LIMIT: Duration = Duration::from_secs(5);
 
-const SETTLING: &str = "settling a job";
-
 /// A consumer to take jobs from.
 #[derive(Clone)]
 pub struct Source {
@@ -80,9 +78,10 @@ pub struct Demand {
 pub struct Acker(Arc<JetStreamAcker>);
 
 impl Acker {
-    /// Asks for another `ack_wait`. It is only sent: the next renewal makes up for one that is lost.
+    /// Asks for another `ack_wait` and waits for the server's word: a connection may be silent for long before it is
+    /// known to be.
     pub async fn renew(&self) -> Result<(), BrokerError> {
-        self.0.ack_with(AckKind::Progress).await.map_err(BrokerError::request("renewing a lease"))
+        self.confirmed("renewing a lease", AckKind::Progress).await
     }
 
     /// Settles and waits for the server's word.
@@ -92,9 +91,13 @@ impl Acker {
             Settlement::Nak(delay) => AckKind::Nak(delay),
             Settlement::Term => AckKind::Term,
         };
+        self.confirmed("settling a job", kind).await
+    }
+
+    async fn confirmed(&self, what: &'static str, kind: AckKind) -> Result<(), BrokerError> {
         match tokio::time::timeout(SETTLE_LIMIT, self.0.double_ack_with(kind)).await {
-            Ok(done) => done.map_err(BrokerError::request(SETTLING)),
-            Err(late) => Err(BrokerError::Request { what: SETTLING, cause: Box::new(late) }),
+            Ok(done) => done.map_err(BrokerError::request(what)),
+            Err(late) => Err(BrokerError::Request { what, cause: Box::new(late) }),
         }
     }
 }

@@ -54,10 +54,10 @@ fn an_object_stays_as_long_as_anything_that_refers_to_it() {
 }
 
 #[test]
-fn the_mark_of_an_attempt_can_be_deleted_and_lives_in_memory() {
+fn the_mark_of_an_attempt_can_be_deleted_and_outlives_the_server() {
     let topology = desired();
     let attempts = find(&topology, names::ATTEMPTS_BUCKET);
-    assert!(!attempts.deny_delete && attempts.storage == Storage::Memory);
+    assert!(!attempts.deny_delete && attempts.storage == Storage::File);
 }
 
 #[test]

@@ -181,6 +181,18 @@ fn closing_does_not_try_every_batch_on_a_store_that_is_gone() {
 }
 
 #[test]
+fn closing_within_a_limit_counts_what_the_store_did_not_take_by_then() {
+    block_on(async {
+        let mut script = Script::new([Answer::Take, Answer::Hang]);
+        let writer = MetricWriter::spawn(Arc::clone(&script.store), settings());
+        (0..10).for_each(|id| writer.offer(row(id)));
+        assert_eq!((script.calls.recv().await, script.calls.recv().await), (Some(4), Some(4)));
+        let report = writer.close_within(Duration::from_millis(1)).await;
+        assert_eq!(report, WriterReport { written: 4, dropped: 0, failed: 6 });
+    });
+}
+
+#[test]
 fn an_attempt_that_hangs_is_cut_off_and_repeated() {
     block_on(async {
         let script = Script::new([Answer::Hang, Answer::Take]);

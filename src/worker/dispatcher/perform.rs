@@ -9,9 +9,8 @@ use crate::broker::lease::{Action, End, LeaseId, Settlement};
 use crate::broker::nats::source::Acker;
 
 impl Dispatcher {
-    /// Performs all that is due. Renewals of one moment go out together, in order.
+    /// Performs all that is due.
     pub(super) fn perform_all(&mut self) {
-        let mut renewals: Vec<Arc<Acker>> = Vec::new();
         for action in self.machine.take_actions() {
             match action {
                 Action::Start(lease) => self.start(lease),
@@ -20,9 +19,7 @@ impl Dispatcher {
                         held.stop.cancel();
                     }
                 }
-                Action::Renew(lease) => {
-                    renewals.extend(self.held.get(&lease).map(|held| Arc::clone(&held.acker)));
-                }
+                Action::Renew(lease) => self.renew(lease),
                 Action::Settle(lease, settlement) => self.settle(lease, settlement),
                 Action::Stale(lease) => self.end_without_work(lease, Verdict::Stale),
                 Action::Cancelled(lease) => self.end_without_work(lease, Verdict::Cancelled),
@@ -31,9 +28,6 @@ impl Dispatcher {
                     self.held.remove(&lease);
                 }
             }
-        }
-        if !renewals.is_empty() {
-            tokio::spawn(renew(renewals));
         }
     }
 
@@ -71,6 +65,18 @@ impl Dispatcher {
         });
     }
 
+    /// Asks for a renewal. One that is not confirmed is not repeated: the next tick asks again.
+    fn renew(&self, lease: LeaseId) {
+        let Some(held) = self.held.get(&lease) else { return };
+        let (acker, events, asked) = (Arc::clone(&held.acker), self.events.clone(), self.now());
+        tokio::spawn(async move {
+            match acker.renew().await {
+                Ok(()) => report(&events, Event::Renewed(lease, asked)).await,
+                Err(error) => tracing::debug!(%lease, %error, "lease not renewed"),
+            }
+        });
+    }
+
     fn settle(&self, lease: LeaseId, settlement: Settlement) {
         let Some(held) = self.held.get(&lease) else { return };
         let (acker, events) = (Arc::clone(&held.acker), self.events.clone());
@@ -97,12 +103,4 @@ pub(super) fn settle_stray(acker: Acker, settlement: Settlement) {
 enum Verdict {
     Stale,
     Cancelled,
-}
-
-async fn renew(ackers: Vec<Arc<Acker>>) {
-    for acker in ackers {
-        if let Err(error) = acker.renew().await {
-            tracing::debug!(%error, "lease not renewed");
-        }
-    }
 }

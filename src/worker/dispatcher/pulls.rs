@@ -15,6 +15,7 @@ use crate::broker::shares::{LaneShares, TokenBucket};
 use crate::scheduler::Lane;
 
 use super::super::intake::Origin;
+use super::super::undertaker::until_done;
 
 /// How long a pull waits at an empty lane. A worker that is killed leaves its pull behind for as long.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -116,7 +117,7 @@ impl Pulls {
         id
     }
 
-    /// Adds the consumer of a backfill, unless it is there.
+    /// Adds the consumer of a backfill that runs, unless it is there.
     pub(super) fn add_backfill(&mut self, backfill: Backfill, source: Source) {
         self.opening.remove(&backfill.id);
         if self.backfill(&backfill.id).is_none() {
@@ -172,6 +173,11 @@ impl Pulls {
     pub(super) fn origin(&self, id: SourceId) -> Origin {
         // Only deliveries of known sources are received; a source removed meanwhile was a backfill's.
         self.sources.get(&id).map_or_else(|| Origin::lane(Lane::Backfill), |known| known.origin.clone())
+    }
+
+    /// Whether this is a lane's own consumer; a source that is gone was a backfill's.
+    fn is_lane(&self, id: SourceId) -> bool {
+        self.sources.get(&id).is_some_and(|known| known.origin.backfill.is_none())
     }
 
     /// Our own pulls that wait at a source.
@@ -277,10 +283,11 @@ impl Dispatcher {
                 jobs
             }
             Err(error) => {
-                // A backfill's consumer goes when the backfill ends; the lanes' must be there.
-                match self.pulls.origin(id).backfill_id() {
-                    Some(backfill) => tracing::debug!(error, backfill, "a backfill's jobs cannot be pulled"),
-                    None => self.note_pulling(Some(error)),
+                // A backfill's consumer goes when the backfill ends, be it known already; the lanes' must be there.
+                if self.pulls.is_lane(id) {
+                    self.note_pulling(Some(error));
+                } else {
+                    tracing::debug!(error, "a backfill's jobs cannot be pulled");
                 }
                 if let Some(known) = self.pulls.sources.get_mut(&id) {
                     known.rest_until = now + AFTER_FAILURE;

@@ -38,13 +38,22 @@ pub(super) struct Sent {
     pub(super) arrived: bool,
 }
 
+/// The connection to the server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Link {
+    Up,
+    /// Nothing arrives, and it is not known to be down.
+    Silent,
+    Down,
+}
+
 #[derive(Debug)]
 pub(super) struct Edge {
     settings: LeaseSettings,
     pub(super) machine: LeaseMachine,
     pub(super) server: Server,
     pub(super) now: Duration,
-    pub(super) link: bool,
+    pub(super) link: Link,
     /// Whether the next settlement gets lost on its way.
     pub(super) lossy: bool,
     drained: bool,
@@ -65,7 +74,7 @@ impl Edge {
             machine: LeaseMachine::new(settings, Duration::ZERO),
             server,
             now: Duration::ZERO,
-            link: true,
+            link: Link::Up,
             lossy: false,
             drained: false,
             pulls: Vec::new(),
@@ -79,7 +88,7 @@ impl Edge {
     /// The process is killed and started again.
     pub(super) fn crash(&mut self) {
         self.machine = LeaseMachine::new(self.settings, self.now);
-        self.machine.link(self.link, self.now);
+        self.machine.link(self.link != Link::Down, self.now);
         self.drained = false;
         self.pulls.clear();
         self.socket.clear();
@@ -95,8 +104,9 @@ impl Edge {
         self.pulls.retain(|sent| self.now < *sent + PULL);
     }
 
+    /// A change of the link ends a silence.
     pub(super) fn set_link(&mut self, up: bool) {
-        self.link = up;
+        self.link = if up { Link::Up } else { Link::Down };
         if !up {
             self.pulls.clear();
             self.socket.clear();
@@ -108,7 +118,7 @@ impl Edge {
     pub(super) fn pull(&mut self, backlog: bool) {
         let underway = self.pulls.len() + self.socket.len();
         let room = self.machine.room(backlog).saturating_sub(underway);
-        if self.link {
+        if self.link != Link::Down {
             self.pulls.extend(std::iter::repeat_n(self.now, room));
         }
     }
@@ -116,7 +126,7 @@ impl Edge {
     /// The server answers a pull with the n-th job that it may lend.
     pub(super) fn deliver(&mut self, n: usize) -> bool {
         let ready = self.server.ready(self.now);
-        if ready.is_empty() || self.pulls.is_empty() || !self.link {
+        if ready.is_empty() || self.pulls.is_empty() || !self.hears() {
             return false;
         }
         let id = ready[n % ready.len()];
@@ -145,11 +155,15 @@ impl Edge {
             }
             Received::Again(settlement) => {
                 assert!(!matches!(settlement, Settlement::Nak(_)));
-                self.server.settle(id, settlement, self.now);
+                if self.hears() {
+                    self.server.settle(id, settlement, self.now);
+                }
             }
             Received::Refused => {
                 assert!(self.drained);
-                self.server.settle(id, Settlement::Nak(None), self.now);
+                if self.hears() {
+                    self.server.settle(id, Settlement::Nak(None), self.now);
+                }
             }
             Received::Late => assert!(self.now.saturating_sub(delivery.not_before) >= self.settings.ack_wait),
         }
@@ -175,7 +189,7 @@ impl Edge {
     /// Work ends. What has to be written cannot be without a link: then it goes on.
     pub(super) fn end(&mut self, id: LeaseId, end: End) {
         match end {
-            End::Done | End::Dead if !self.link => return,
+            End::Done | End::Dead if !self.hears() => return,
             End::Done => {
                 let result = self.server.job(id).unwrap().result_id.clone();
                 self.published.insert(result.clone());
@@ -258,12 +272,15 @@ impl Edge {
                     life.stop = true;
                 }
                 Action::Renew(id) => {
-                    assert!(self.link, "renewed without a link");
+                    assert!(self.link != Link::Down, "renewed without a link");
                     let now = self.now;
                     let life = self.live(id);
                     assert_eq!(life.settlement, None, "I3: {id} is renewed after its last word");
-                    life.renewed = now;
-                    self.server.renew(id, now);
+                    if self.hears() {
+                        self.live(id).renewed = now;
+                        self.server.renew(id, now);
+                        self.machine.renewed(id, now, now);
+                    }
                 }
                 Action::Settle(id, settlement) => self.settle(id, settlement),
                 Action::Stale(id) | Action::Cancelled(id) => {
@@ -273,7 +290,7 @@ impl Edge {
                     life.stop = false;
                 }
                 Action::Forget(id) => {
-                    let (now, link, ack_wait) = (self.now, self.link, self.settings.ack_wait);
+                    let (now, link, ack_wait) = (self.now, self.link != Link::Down, self.settings.ack_wait);
                     let life = self.lives.remove(&id).unwrap();
                     let doubtful = now.saturating_sub(life.renewed) >= ack_wait;
                     assert!(doubtful || !link || life.unconfirmed, "I1: {id} is forgotten: {life:?}");
@@ -312,11 +329,15 @@ impl Edge {
         life.settlement = Some(settlement);
         life.unconfirmed = false;
         life.work = Work::Over;
-        let arrived = self.link && !std::mem::take(&mut self.lossy);
+        let arrived = self.hears() && !std::mem::take(&mut self.lossy);
         if arrived {
             self.server.settle(id, settlement, self.now);
         }
         self.sent.push(Sent { id, arrived });
+    }
+
+    const fn hears(&self) -> bool {
+        matches!(self.link, Link::Up)
     }
 
     fn live(&mut self, id: LeaseId) -> &mut Life {

@@ -141,6 +141,36 @@ fn renewals_without_a_link_do_not_count() {
 }
 
 #[test]
+fn renewals_that_nobody_confirms_do_not_count() {
+    let mut desk = Desk::new(1, 1);
+    desk.queue(1);
+    desk.queue(2);
+    desk.actions();
+    desk.silent = true;
+    let actions = desk.pass(ACK_WAIT);
+    assert_eq!((renewed(&actions, 1), renewed(&actions, 2)), (3, 3), "asked for in vain");
+    assert!(actions.contains(&Action::Forget(id(2))), "{actions:?}");
+    // An answer that comes too late changes nothing: the renewal may have been another holder's.
+    desk.machine.renewed(id(1), secs(30), desk.now);
+    desk.silent = false;
+    assert_eq!(renewed(&desk.pass(ACK_WAIT), 1), 0);
+}
+
+#[test]
+fn one_confirmation_that_is_lost_does_no_harm() {
+    let mut desk = Desk::new(1, 1);
+    desk.queue(1);
+    desk.queue(2);
+    desk.actions();
+    for _ in 0..5 {
+        desk.silent = true;
+        desk.pass(TICK * 2);
+        desk.silent = false;
+        assert_eq!(desk.pass(TICK), [Action::Renew(id(1)), Action::Renew(id(2))]);
+    }
+}
+
+#[test]
 fn a_doubtful_running_job_finishes_and_acks_and_is_never_handed_back() {
     let ends = [
         (End::Done, ack(1)),
