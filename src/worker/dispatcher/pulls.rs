@@ -15,7 +15,6 @@ use crate::broker::shares::{LaneShares, TokenBucket};
 use crate::scheduler::Lane;
 
 use super::super::intake::Origin;
-use super::super::undertaker::until_done;
 
 /// How long a pull waits at an empty lane. A worker that is killed leaves its pull behind for as long.
 const PATIENCE: Duration = Duration::from_secs(2);
