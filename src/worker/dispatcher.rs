@@ -155,6 +155,8 @@ impl Dispatcher {
                     draining = true;
                     self.start_draining();
                 }
+                // Before the reports: however many come, leases are renewed.
+                () = tokio::time::sleep_until(due.into()) => self.tick(),
                 Ok(()) = link.changed() => {
                     let connected = link.borrow_and_update().connected;
                     self.machine.link(connected, self.now());
@@ -163,7 +165,6 @@ impl Dispatcher {
                 Ok(()) = self.parts.backfills.changed() => self.follow_backfills(),
                 Some(event) = reports.recv() => self.hear(event),
                 Some((token, reply)) = cancels.recv() => self.hear(Event::Cancel(token, reply)),
-                () = tokio::time::sleep_until(due.into()) => self.tick(),
                 _ = looks.tick() => self.look(),
             }
             self.perform_all();
@@ -243,7 +244,11 @@ impl Dispatcher {
     /// Jobs came: their leases run already, so they are registered before anything looks into them.
     fn received(&mut self, source: SourceId, jobs: Vec<Delivered>, not_before: Duration) {
         for job in jobs {
-            let lease = LeaseId { source, sequence: job.sequence };
+            let lease = LeaseId {
+                source,
+                sequence: job.sequence,
+                published: job.published_at.unix_timestamp_nanos(),
+            };
             let delivery = Delivery { count: job.delivered, not_before };
             match self.machine.received(lease, delivery, self.now()) {
                 Received::Decode => {
@@ -311,6 +316,7 @@ impl Dispatcher {
         if counts.queued > 0 {
             self.look_around();
         }
+        self.follow_backfills();
     }
 }
 

@@ -30,6 +30,9 @@ use crate::store::metric_writer::MetricSink;
 /// Before a job whose run panicked is tried again.
 pub(super) const AFTER_PANIC: Duration = Duration::from_secs(5);
 
+/// The code of a failure because the engine hangs.
+const STALLED: &str = "engine_stalled";
+
 /// Runs jobs.
 pub(super) struct Runs {
     pub settings: Arc<Settings>,
@@ -63,7 +66,9 @@ impl Runs {
                 End::Interrupted
             }
             Some(worked) => match passing_failure(&worked.result) {
-                Some(message) => self.failed(taken, message).await,
+                // The process ends for this, and the job may be the cause: the mark stays, as after a crash.
+                Some((STALLED, _)) => End::Interrupted,
+                Some((_, message)) => self.failed(taken, message).await,
                 None => self.publish_worked(taken, worked, mark, stop).await,
             },
         }
@@ -204,10 +209,12 @@ impl Runs {
 
 /// Why the model could not be asked, if that is what went wrong: such a result says nothing about the restaurant. Other
 /// failures (no model for the language, a deadline that passed) would come again and are published.
-fn passing_failure(result: &AnalysisResult) -> Option<String> {
-    const PASSING: [&str; 4] = ["model_failure", "engine_stalled", "engine_stopped", "cancelled"];
+fn passing_failure(result: &AnalysisResult) -> Option<(&'static str, String)> {
+    const PASSING: [&str; 4] = [STALLED, "model_failure", "engine_stopped", "cancelled"];
     result.outcomes.values().chain([&result.outcome]).find_map(|outcome| match outcome {
-        Outcome::Failed { code, message } if PASSING.contains(&code.as_str()) => Some(message.clone()),
+        Outcome::Failed { code, message } => {
+            PASSING.into_iter().find(|passing| passing == code).map(|code| (code, message.clone()))
+        }
         _ => None,
     })
 }

@@ -206,6 +206,20 @@ fn the_program_takes_the_settings_of_every_service() {
 }
 
 #[test]
+fn the_program_has_the_commands_of_every_service() {
+    let folder = tempfile::tempdir().unwrap();
+    let compose = compose();
+    for (_, service) in services(&compose).filter(|(_, service)| service.get("build").is_some()) {
+        let mut command = list(&service["command"]);
+        // The models are for llama.cpp.
+        if command[0] != "model" || cfg!(feature = "llama") {
+            command.push("--help");
+            Maitred::new(folder.path()).run(&command).ended(0);
+        }
+    }
+}
+
+#[test]
 fn ports_are_open_to_this_machine_only() {
     let compose = compose();
     for (name, service) in services(&compose) {

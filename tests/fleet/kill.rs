@@ -70,6 +70,11 @@ impl Fleet {
     }
 }
 
+/// How many, and which when they are few.
+fn told(problems: &[String]) -> String {
+    if problems.len() > 3 { problems.len().to_string() } else { format!("{problems:?}") }
+}
+
 fn number(variable: &str) -> Option<u64> {
     std::env::var(variable).ok()?.parse().ok()
 }
@@ -77,7 +82,7 @@ fn number(variable: &str) -> Option<u64> {
 #[tokio::test(flavor = "multi_thread")]
 async fn every_job_ends_once_whatever_is_killed() {
     let seed = number("MAITRED_KILL_SEED").unwrap_or_else(|| fastrand::u64(..1_000_000));
-    let jobs = number("MAITRED_KILL_JOBS").unwrap_or(300) as usize;
+    let jobs = number("MAITRED_KILL_JOBS").unwrap_or(400) as usize;
     eprintln!("MAITRED_KILL_SEED={seed} MAITRED_KILL_JOBS={jobs}");
     let mut random = fastrand::Rng::with_seed(seed);
     let (Some(nats), Some(redis), Some(postgres)) = (Nats::start(), Redis::start(), Postgres::start()) else {
@@ -91,8 +96,8 @@ async fn every_job_ends_once_whatever_is_killed() {
         .set("nats.ack_wait", format!("{}s", ACK_WAIT.as_secs()))
         .set("nats.max_deliver", "1000")
         .set("engine.backend", "sim")
-        .set("sim.step", "8ms")
-        .set("sim.token", "10us")
+        .set("sim.step", "60ms")
+        .set("sim.token", "40us")
         .set("worker.slots", "4")
         .set("worker.look_ahead", "4")
         // Random kills hit innocents too; this test is not about poison.
@@ -110,8 +115,8 @@ async fn every_job_ends_once_whatever_is_killed() {
     let begun = Instant::now();
     for fault in plan(&mut random) {
         std::thread::park_timeout(Duration::from_millis(random.u64(1500..4000)));
-        let left = checker.look().await.problems.len();
-        eprintln!("{:6.1} s {fault:?}, {left} jobs and consumers not done", begun.elapsed().as_secs_f64());
+        let problems = checker.look().await.problems;
+        eprintln!("{:6.1} s {fault:?}, not done: {}", begun.elapsed().as_secs_f64(), told(&problems));
         fleet.strike(fault, &mut random);
     }
     let report = checker.wait(Duration::from_mins(5)).await;

@@ -19,3 +19,4 @@ mod status;
 mod stores;
 mod submit;
 mod topology;
+mod worker_faults;

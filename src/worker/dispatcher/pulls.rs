@@ -15,12 +15,15 @@ use crate::broker::shares::{LaneShares, TokenBucket};
 use crate::scheduler::Lane;
 
 use super::super::intake::Origin;
-use super::super::undertaker::until_done;
 
 /// How long a pull waits at an empty lane. A worker that is killed leaves its pull behind for as long.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// How long a lane that was found empty is passed over while others have jobs.
+const EMPTY_FOR: Duration = Duration::from_millis(500);
 /// After a failed pull.
 const AFTER_FAILURE: Duration = Duration::from_millis(500);
+/// How often the consumer of a backfill is looked for.
+const LOOK_FOR_CONSUMER: Duration = Duration::from_secs(1);
 /// Jobs that a backfill with a rate may take at once after a pause.
 const BURST: usize = 4;
 /// Jobs of one pull at most, whatever the room.
@@ -50,8 +53,8 @@ pub(in crate::worker) struct Pulled {
 struct Known {
     source: Source,
     origin: Origin,
-    /// Found empty, and nothing came since.
-    empty: bool,
+    /// Found empty, and not asked again before this moment.
+    empty_until: Duration,
     /// Jobs behind the last one delivered.
     pending: u64,
     waiting: bool,
@@ -74,11 +77,20 @@ pub(in crate::worker) struct Pulls {
     taking: bool,
     /// Live workers, among whom the rate of a backfill is shared.
     workers: usize,
+    /// Backfills that are being joined, and when to try again: the record is there before the consumer.
+    opening: HashMap<String, Duration>,
 }
 
 impl Pulls {
     pub(in crate::worker) fn new(shares: LaneShares) -> Self {
-        Self { sources: HashMap::new(), shares, next_id: 0, taking: false, workers: 1 }
+        Self {
+            sources: HashMap::new(),
+            shares,
+            next_id: 0,
+            taking: false,
+            workers: 1,
+            opening: HashMap::new(),
+        }
     }
 
     /// Adds a consumer. Its id is never used again: leases of a source that is gone keep theirs.
@@ -94,7 +106,7 @@ impl Pulls {
         let known = Known {
             source,
             origin,
-            empty: false,
+            empty_until: Duration::ZERO,
             pending: 0,
             waiting: false,
             rest_until: Duration::ZERO,
@@ -106,6 +118,7 @@ impl Pulls {
 
     /// Adds the consumer of a backfill that runs, unless it is there.
     pub(super) fn add_backfill(&mut self, backfill: Backfill, source: Source) {
+        self.opening.remove(&backfill.id);
         if self.backfill(&backfill.id).is_none() {
             tracing::info!(backfill = backfill.id, "backfill joined");
             let rate = backfill
@@ -124,6 +137,17 @@ impl Pulls {
                 (&mut known.rate, backfill.and_then(|backfill| backfill.rate_for_one_of(workers)))
             {
                 rate.set_rate(share, now);
+            }
+        }
+    }
+
+    /// Whether it is time to look for a backfill's consumer; if so, the next time is later.
+    fn may_open(&mut self, id: &str, now: Duration) -> bool {
+        match self.opening.get(id) {
+            Some(next) if *next > now => false,
+            _ => {
+                self.opening.insert(id.to_owned(), now + LOOK_FOR_CONSUMER);
+                true
             }
         }
     }
@@ -166,7 +190,8 @@ impl Pulls {
 }
 
 impl Dispatcher {
-    /// Joins backfills that run and leaves those that do not any more.
+    /// Joins backfills that run and leaves those that do not any more. Called again and again: a consumer may come later
+    /// than its record.
     pub(super) fn follow_backfills(&mut self) {
         let running = self.parts.backfills.borrow_and_update().clone();
         let gone: Vec<SourceId> = self
@@ -181,17 +206,17 @@ impl Dispatcher {
         for id in gone {
             self.pulls.remove(id);
         }
-        for backfill in running.into_iter().filter(|backfill| self.pulls.backfill(&backfill.id).is_none()) {
+        let now = self.now();
+        for backfill in running {
+            if self.pulls.backfill(&backfill.id).is_some() || !self.pulls.may_open(&backfill.id, now) {
+                continue;
+            }
             let (broker, events) = (self.parts.broker.clone(), self.events.clone());
-            let mut running = self.parts.backfills.clone();
             tokio::spawn(async move {
-                // Its record comes first: the consumer may be a moment behind.
-                let joining = until_done("joining a backfill", || broker.backfill(&backfill.id));
-                let source = tokio::select! {
-                    source = joining => source,
-                    _ = running.wait_for(|all| !all.iter().any(|b| b.id == backfill.id)) => return,
-                };
-                report(&events, Event::Opened(Box::new((backfill, source)))).await;
+                match broker.backfill(&backfill.id).await {
+                    Ok(source) => report(&events, Event::Opened(Box::new((backfill, source)))).await,
+                    Err(error) => tracing::debug!(%error, backfill = backfill.id, "backfill not joined yet"),
+                }
             });
         }
     }
@@ -229,7 +254,7 @@ impl Dispatcher {
 
     fn wait_everywhere(&mut self, now: Duration) {
         for (&id, known) in &mut self.pulls.sources {
-            if known.waiting || known.rest_until > now || !known.empty || known.granted(1, now) == 0 {
+            if known.waiting || known.rest_until > now || known.granted(1, now) == 0 {
                 continue;
             }
             known.waiting = true;
@@ -274,7 +299,9 @@ impl Dispatcher {
                 known.waiting = false;
             }
             // What comes again is not counted as pending, but a pull that waits gets it as well.
-            known.empty = jobs.last().is_none_or(|job| job.pending == 0);
+            if jobs.last().is_none_or(|job| job.pending == 0) {
+                known.empty_until = now + EMPTY_FOR;
+            }
             known.pending = jobs.last().map_or(0, |job| job.pending);
             if let Some(rate) = &mut known.rate {
                 rate.put_back(asked.saturating_sub(jobs.len()), now);
@@ -318,7 +345,7 @@ impl Pulls {
         let mut candidates: Vec<SourceId> = Vec::new();
         for (&id, known) in &self.sources {
             let has_budget = known.rate.as_ref().is_none_or(|rate| rate.available(now) > 0);
-            if !known.empty && known.rest_until <= now && has_budget {
+            if !known.waiting && known.empty_until <= now && known.rest_until <= now && has_budget {
                 candidates.push(id);
             }
         }

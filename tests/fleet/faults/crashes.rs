@@ -29,7 +29,6 @@ async fn the_jobs_of_a_worker_that_dies_while_it_drains_are_done_once_by_another
     let Some(fleet) = Fleet::new() else { return };
     fleet.submit(&Workload::with(2, 8, |_| 20));
     let mut dying = fleet.maitred.clone().set("sim.crash_at", "draining").worker("dying");
-    // A mark is set when a job is running.
     wait_until("a job runs", || health(&mut dying, "/status").1.contains("\"running\":2"));
     dying.signal(Signal::SIGTERM);
     assert_eq!(dying.wait_code(), -(Signal::SIGABRT as i32));
@@ -40,12 +39,13 @@ async fn the_jobs_of_a_worker_that_dies_while_it_drains_are_done_once_by_another
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_worker_that_was_stopped_for_twice_the_ack_wait_does_no_harm_when_it_goes_on() {
+async fn a_worker_that_was_stopped_until_its_leases_had_ended_does_no_harm_when_it_goes_on() {
     let Some(fleet) = Fleet::new() else { return };
     fleet.submit(&Workload::with(3, 12, |_| 20));
     let mut late = fleet.worker("late");
     fleet.until_held().await;
     late.stop();
+    assert!(fleet.held().await > 0, "it was done before it was stopped");
     let mut other = fleet.worker("other");
     // Its leases end one after another, and the other worker gets what it held.
     fleet.all_end().await;
@@ -76,7 +76,7 @@ async fn a_worker_whose_engine_hangs_lets_its_jobs_go_and_ends_with_an_error() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_dead_workers_job_is_delivered_elsewhere_when_its_lease_ends_and_not_before() {
+async fn the_jobs_of_a_dead_worker_go_to_one_that_was_there_all_along() {
     let Some(fleet) = Fleet::new() else { return };
     let mut other = fleet.maitred.clone().set("worker.slots", 4).worker("other");
     until_ready(&mut other, true);

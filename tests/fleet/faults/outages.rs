@@ -63,6 +63,7 @@ async fn a_worker_that_nobody_hears_loses_its_jobs_to_another_and_none_is_done_t
     fleet.submit(&Workload::with(24, 12, |_| 20));
     fleet.until_held().await;
     network.set(Mode::Blackhole);
+    assert!(fleet.held().await > 0, "it was done before it was cut off");
     let other = fleet.worker("other");
     until_ready(&mut cut_off, false);
     fleet.all_end().await;
