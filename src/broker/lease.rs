@@ -61,6 +61,8 @@ pub struct LeaseId {
     pub source: SourceId,
     /// The sequence in the stream of jobs.
     pub sequence: u64,
+    /// When the stream took it, in nanoseconds: a stream that was deleted and made anew counts from one again.
+    pub published: i128,
 }
 
 impl fmt::Display for LeaseId {

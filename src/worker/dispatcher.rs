@@ -244,7 +244,11 @@ impl Dispatcher {
     /// Jobs came: their leases run already, so they are registered before anything looks into them.
     fn received(&mut self, source: SourceId, jobs: Vec<Delivered>, not_before: Duration) {
         for job in jobs {
-            let lease = LeaseId { source, sequence: job.sequence };
+            let lease = LeaseId {
+                source,
+                sequence: job.sequence,
+                published: job.published_at.unix_timestamp_nanos(),
+            };
             let delivery = Delivery { count: job.delivered, not_before };
             match self.machine.received(lease, delivery, self.now()) {
                 Received::Decode => {

@@ -80,7 +80,7 @@ fn jobs() -> impl Strategy<Value = BTreeMap<LeaseId, Option<JobHead>>> {
     let delivery = (prop::bool::weighted(0.25), prop::option::weighted(0.92, job));
     prop::collection::vec(delivery, 1..14).prop_map(|all| {
         let lease = |(sequence, (replay, job)): (usize, (bool, Option<_>))| {
-            let id = LeaseId { source: SourceId(u16::from(replay)), sequence: sequence as u64 };
+            let id = LeaseId { source: SourceId(u16::from(replay)), sequence: sequence as u64, published: 0 };
             (id, job.map(|job| head(replay, job)))
         };
         all.into_iter().enumerate().map(lease).collect()

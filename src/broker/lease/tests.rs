@@ -14,7 +14,7 @@ const ACK_WAIT: Duration = Duration::from_secs(40);
 const TICK: Duration = Duration::from_secs(10);
 
 pub(super) const fn id(sequence: u64) -> LeaseId {
-    LeaseId { source: SourceId(0), sequence }
+    LeaseId { source: SourceId(0), sequence, published: 0 }
 }
 
 pub(super) const fn secs(seconds: u64) -> Duration {

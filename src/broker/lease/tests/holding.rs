@@ -69,7 +69,21 @@ fn a_redelivery_of_a_held_job_is_merged_and_runs_once() {
 fn the_same_sequence_of_another_consumer_is_another_lease() {
     let mut desk = Desk::new(2, 2);
     desk.queue(1);
-    assert_eq!(desk.deliver_as(LeaseId { source: SourceId(7), sequence: 1 }, 1), Received::Decode);
+    assert_eq!(desk.deliver_as(LeaseId { source: SourceId(7), ..id(1) }, 1), Received::Decode);
+}
+
+#[test]
+fn the_same_sequence_of_a_stream_that_was_made_anew_is_another_job() {
+    let mut desk = Desk::new(2, 2);
+    desk.queue(1);
+    desk.queue(2);
+    desk.end(1, End::Done);
+    desk.settled(1, true);
+    for (sequence, before) in [(1, "finished"), (2, "held")] {
+        let anew = LeaseId { published: 1, ..id(sequence) };
+        assert_eq!(desk.deliver_as(anew, 1), Received::Decode, "one that was {before} is not meant");
+    }
+    assert_eq!(desk.deliver_as(id(1), 2), Received::Again(Settlement::Ack));
 }
 
 #[test]
