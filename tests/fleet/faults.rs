@@ -1,12 +1,10 @@
-//! Faults, one test each: what happens to whom, and what must still be true.
+//! A fleet for tests of faults: servers, the program as its workers run, and the jobs they get. Used here and by
+//! [`super::server_faults`].
 //!
 //! Every test ends with the checker: each job exactly one result or one dead letter, nothing pending. The workers have
 //! the simulated engine, which crashes or hangs on demand.
 
-mod crashes;
-mod ending;
-mod outages;
-mod poison;
+mod handover;
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
