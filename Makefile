@@ -1,7 +1,7 @@
 # The commands of the project; each is a script in scripts/, where the settings and the reasons stand.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-pure build models lint audit bench deps servers clean-cache
+.PHONY: help demo test test-pure build models lint audit bench deps servers clean-cache bench-fleet
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -38,3 +38,6 @@ servers: deps ## Install the servers that the tests of the fleet start: nats-ser
 
 clean-cache: ## Delete the shared build, the fetched models and the installed servers
 	@scripts/clean-cache.sh
+
+bench-fleet: servers build ## Measure how throughput grows with workers (ten minutes)
+	@scripts/bench-fleet.sh
