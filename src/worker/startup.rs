@@ -12,7 +12,7 @@ use super::dispatcher::{Dispatcher, Event, Parts, Pulls};
 use super::failpoint::Failpoint;
 use super::intake::{Intake, Origin};
 use super::run::Runs;
-use super::undertaker::Undertaker;
+use super::undertaker::{Undertaker, until_done};
 use super::vitals::SharedVitals;
 use super::{WorkerError, backfills, presence};
 use crate::analyst::Analyst;
@@ -72,7 +72,7 @@ pub(super) async fn begin(
     verified(settings, broker, vitals).await?;
     let workshop = workshop.await??;
     let background = CancellationToken::new();
-    let attempts = broker.attempts().await?;
+    let attempts = until_done("opening the bucket of attempts", || broker.attempts()).await;
     let undertaker =
         || Undertaker { letters: DeadLetters::new(broker), worker: name.to_owned(), vitals: vitals.clone() };
     let intake = Intake {
@@ -97,7 +97,8 @@ pub(super) async fn begin(
     let presence = Arc::new(Presence::new(broker));
     let mut pulls = Pulls::new(LaneShares::new(settings.worker.weights));
     for lane in Lane::ALL {
-        pulls.add(broker.lane(lane).await?, Origin::lane(lane), None);
+        let source = until_done("looking up a lane's consumer", || broker.lane(lane)).await;
+        pulls.add(source, Origin::lane(lane), None);
     }
     let running = Backfills::watch(broker, background.clone());
     let parts = Parts {
@@ -110,7 +111,8 @@ pub(super) async fn begin(
         work: work.clone(),
         backfills: running.clone(),
     };
-    let cancels = broker.cancel_requests(background.clone()).await?;
+    let listen = || broker.cancel_requests(background.clone());
+    let cancels = until_done("listening for cancels", listen).await;
     tokio::spawn(presence::tell(
         Arc::clone(&presence),
         parts.engine.clone(),

@@ -5,6 +5,7 @@
 //! CPU. Throughput is taken from the results' own times in their stream, between the first and the last twentieth, so
 //! that neither the start nor the tail of a run counts.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use async_nats::jetstream;
@@ -20,8 +21,10 @@ struct Measured {
     workers: usize,
     /// Jobs per second.
     rate: f64,
-    /// Mean time from the start of the work to the result, in milliseconds.
+    /// From the start of a job's work to its result, in milliseconds, at the median.
     service_ms: f64,
+    /// What else passes from one result of a worker to its next, at the median: broker, stores, and our own steps.
+    between_ms: f64,
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -35,9 +38,9 @@ async fn throughput_grows_with_workers() {
         eprintln!(
             "{workers:>2} workers: {:7.2} jobs/s, efficiency {:.3}, job {:6.1} ms, between jobs {:5.1} ms",
             measured.rate,
-            measured.rate / base / workers as f64,
+            measured.rate / base / measured.workers as f64,
             measured.service_ms,
-            measured.workers as f64 / measured.rate * 1e3 - measured.service_ms,
+            measured.between_ms,
         );
         runs.push(measured);
     }
@@ -91,22 +94,34 @@ async fn measure(stream: &jetstream::stream::Stream, workers: usize, jobs: usize
         .await
         .unwrap();
     let mut messages = consumer.fetch().max_messages(jobs).messages().await.unwrap();
-    let (mut times, mut service) = (Vec::with_capacity(jobs), 0.0);
+    let mut times = Vec::with_capacity(jobs);
+    let mut of_worker: BTreeMap<String, Vec<(f64, f64)>> = BTreeMap::new();
     while let Some(message) = messages.next().await {
         let message = message.unwrap();
-        let published = message.info().unwrap().published;
-        times.push(published.unix_timestamp_nanos() as f64 / 1e9);
+        let published = message.info().unwrap().published.unix_timestamp_nanos() as f64 / 1e6;
         let result: AnalysisResult = rmp_serde::from_slice(&message.payload).unwrap();
-        service += result.timings.total_ms - result.timings.queue_ms;
+        let service = result.timings.total_ms - result.timings.queue_ms;
+        times.push(published);
+        of_worker.entry(result.worker).or_default().push((published, service));
     }
     times.sort_by(f64::total_cmp);
     let edge = times.len() / 20;
     let (first, last) = (edge, times.len() - 1 - edge);
-    Measured {
-        workers,
-        rate: (last - first) as f64 / (times[last] - times[first]),
-        service_ms: service / times.len() as f64,
-    }
+    let rate = (last - first) as f64 / (times[last] - times[first]) * 1e3;
+    let (service, between) = of_worker.into_values().flat_map(beside_the_work).unzip();
+    Measured { workers, rate, service_ms: median(service), between_ms: median(between) }
+}
+
+/// For each job of a worker that works one at a time: how long it was worked, and what passed between the result before
+/// and its own beside that.
+fn beside_the_work(mut results: Vec<(f64, f64)>) -> Vec<(f64, f64)> {
+    results.sort_by(|a, b| a.0.total_cmp(&b.0));
+    results.windows(2).map(|pair| (pair[1].1, pair[1].0 - pair[0].0 - pair[1].1)).collect()
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
 }
 
 fn number(variable: &str) -> Option<usize> {
