@@ -3,10 +3,14 @@
 # a password such as 12e4 for a number and does not start. Arguments go to the server.
 set -eu
 
-secrets=${SECRETS_DIR:-/run/secrets}
-NATS_OPERATOR_PASSWORD=\"$(cat "$secrets/nats_operator_password")\"
-NATS_PRODUCER_PASSWORD=\"$(cat "$secrets/nats_producer_password")\"
-NATS_WORKER_PASSWORD=\"$(cat "$secrets/nats_worker_password")\"
+# The password of a user, quoted for the server.
+password() {
+    printf '"%s"' "$(cat "${SECRETS_DIR:-/run/secrets}/nats_$1_password")"
+}
+
+NATS_OPERATOR_PASSWORD=$(password operator)
+NATS_PRODUCER_PASSWORD=$(password producer)
+NATS_WORKER_PASSWORD=$(password worker)
 export NATS_OPERATOR_PASSWORD NATS_PRODUCER_PASSWORD NATS_WORKER_PASSWORD
 
 exec nats-server -c "$(dirname "$0")/nats.conf" "$@"

@@ -26,7 +26,7 @@ pub enum BackfillCommand {
         #[arg(long)]
         json: bool,
     },
-    /// End one before its time; jobs in hand are finished
+    /// End one before its time; jobs that run are finished
     Stop {
         /// Which one
         id: String,
@@ -97,7 +97,7 @@ pub async fn run(command: &BackfillCommand, settings: &Settings, to: &mut impl W
             let (done, total) = (thousands(done), thousands(total));
             writeln!(
                 to,
-                "backfill {id} is {}: {done} of {total} done; jobs in hand are finished",
+                "backfill {id} is {}: {done} of {total} done; jobs that run are finished",
                 ended.state.name()
             )?;
         }

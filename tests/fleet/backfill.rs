@@ -251,7 +251,7 @@ async fn the_program_starts_shows_and_stops_one() {
     assert_eq!(shown[0]["backfill"]["analyses"], json!(["sentiment", "summary"]));
     assert_eq!((&shown[0]["progress"]["done"], &shown[0]["progress"]["total"]), (&json!(0), &json!(4)));
     let told = ground.maitred(&["backfill", "stop", "b"]).well();
-    assert_eq!(told, "backfill b is stopped: 0 of 4 done; jobs in hand are finished\n");
+    assert_eq!(told, "backfill b is stopped: 0 of 4 done; jobs that run are finished\n");
     let shown = ground.maitred(&["backfill", "status", "b"]).well();
     assert!(shown.contains("stopped"), "{shown}");
     let unknown = ground.maitred(&["backfill", "status", "x"]);
