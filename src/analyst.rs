@@ -23,9 +23,9 @@ use time::OffsetDateTime;
 use crate::analysis::evidence;
 use crate::analysis::reader::{Cost, LanguageReader, Reader, ReaderError, Ticket};
 use crate::config::AnalysisSettings;
-use crate::digest::{review_set_digest, text_digest};
+use crate::digest::text_digest;
 use crate::engine::RequestError;
-use crate::job::{Analysis, Job, Language, Review, Scope, WIRE_VERSION};
+use crate::job::{Analysis, Job, Language, Review, Scope};
 use crate::result::{AnalysisResult, ModelInfo, Outcome, Timings};
 use crate::scheduler::{Arrival, Lane, Seconds};
 use crate::store::{FactKey, FactStore, LastResult};
@@ -193,39 +193,19 @@ impl<S: FactStore> Analyst<S> {
     /// A result without findings.
     fn blank(&self, job: &Job, spoken: Language, reader: Option<&LanguageReader>) -> AnalysisResult {
         let model = self.reader.model();
-        AnalysisResult {
-            v: WIRE_VERSION,
-            job_id: job.job_id.clone(),
-            restaurant_id: job.restaurant_id.clone(),
-            restaurant_name: job.restaurant_name.clone(),
-            epoch: job.epoch,
-            review_set_digest: review_set_digest(&job.reviews),
-            worker: self.worker.clone(),
-            model: ModelInfo {
-                name: model.name.clone(),
-                digest: model.digest.clone(),
-                embedding_name: reader.map(|reader| reader.embedder.name.clone()).unwrap_or_default(),
-                embedding_digest: reader.map(|reader| reader.embedder.digest.clone()).unwrap_or_default(),
-                prompt_version: reader.map(|reader| reader.pack.digest.clone()).unwrap_or_default(),
-            },
-            language: spoken,
-            outcome: Outcome::NoData,
-            outcomes: BTreeMap::new(),
-            sentiment: None,
-            summary: None,
-            strengths: None,
-            usage: crate::result::Usage::default(),
-            timings: Timings::default(),
-        }
+        let model = ModelInfo {
+            name: model.name.clone(),
+            digest: model.digest.clone(),
+            embedding_name: reader.map(|reader| reader.embedder.name.clone()).unwrap_or_default(),
+            embedding_digest: reader.map(|reader| reader.embedder.digest.clone()).unwrap_or_default(),
+            prompt_version: reader.map(|reader| reader.pack.digest.clone()).unwrap_or_default(),
+        };
+        AnalysisResult::without_findings(job, &self.worker, model, spoken)
     }
 
     /// The result of a job that was not worked: the same outcome for all that was asked.
     pub fn unworked(&self, job: &Job, outcome: &Outcome) -> AnalysisResult {
-        let mut result = self.blank(job, self.language_of(job), None);
-        result.usage.reviews = job.reviews.len() as u32;
-        result.outcomes = job.analyses.iter().map(|analysis| (*analysis, outcome.clone())).collect();
-        result.outcome = outcome.clone();
-        result
+        self.blank(job, self.language_of(job), None).unworked(job, outcome)
     }
 
     fn failed(&self, job: &Job, error: &ReaderError) -> AnalysisResult {

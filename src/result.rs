@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::job::{Analysis, Language, Scope};
+use crate::digest::review_set_digest;
+use crate::job::{Analysis, Job, Language, Scope, WIRE_VERSION};
 
 /// How an analysis, or a whole job, ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -354,6 +355,37 @@ pub struct AnalysisResult {
 }
 
 impl AnalysisResult {
+    /// The result of a job before any of it is worked.
+    pub fn without_findings(job: &Job, worker: &str, model: ModelInfo, language: Language) -> Self {
+        Self {
+            v: WIRE_VERSION,
+            job_id: job.job_id.clone(),
+            restaurant_id: job.restaurant_id.clone(),
+            restaurant_name: job.restaurant_name.clone(),
+            epoch: job.epoch,
+            review_set_digest: review_set_digest(&job.reviews),
+            worker: worker.to_owned(),
+            model,
+            language,
+            outcome: Outcome::NoData,
+            outcomes: BTreeMap::new(),
+            sentiment: None,
+            summary: None,
+            strengths: None,
+            usage: Usage::default(),
+            timings: Timings::default(),
+        }
+    }
+
+    /// Ends it as it is: the same outcome for all that the job asks.
+    #[must_use]
+    pub fn unworked(mut self, job: &Job, outcome: &Outcome) -> Self {
+        self.usage.reviews = job.reviews.len() as u32;
+        self.outcomes = job.analyses.iter().map(|analysis| (*analysis, outcome.clone())).collect();
+        self.outcome = outcome.clone();
+        self
+    }
+
     /// Every piece of evidence, wherever it stands.
     pub fn evidence(&self) -> impl Iterator<Item = &Evidence> {
         let aspects = self.summary.iter().flat_map(|s| &s.aspects).flat_map(|a| &a.evidence);

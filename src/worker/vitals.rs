@@ -119,6 +119,11 @@ impl SharedVitals {
         change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
+    /// Whether streams and consumers were found right. Asked for after every event, so without copying the rest.
+    pub fn is_topology_right(&self) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).topology_fault.is_none()
+    }
+
     /// As it is now.
     pub fn read(&self) -> Vitals {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()

@@ -20,9 +20,8 @@ use super::results::not_info;
 use super::{Broker, BrokerError};
 use crate::broker::names;
 use crate::broker::wire::{self, Decoded, Message};
-use crate::digest::review_set_digest;
-use crate::job::{Job, Language, Limits, WIRE_VERSION};
-use crate::result::{AnalysisResult, ModelInfo, Outcome, Timings, Usage};
+use crate::job::{Job, Language, Limits};
+use crate::result::{AnalysisResult, ModelInfo, Outcome};
 use crate::scheduler::Lane;
 use crate::telemetry::TraceContext;
 
@@ -231,28 +230,13 @@ pub fn cancelled(job: &Job) -> AnalysisResult {
                 .to_owned(),
     };
     let nothing = "0".repeat(64);
-    AnalysisResult {
-        v: WIRE_VERSION,
-        job_id: job.job_id.clone(),
-        restaurant_id: job.restaurant_id.clone(),
-        restaurant_name: job.restaurant_name.clone(),
-        epoch: job.epoch,
-        review_set_digest: review_set_digest(&job.reviews),
-        worker: "none".to_owned(),
-        model: ModelInfo {
-            name: "none".to_owned(),
-            digest: nothing.clone(),
-            embedding_name: "none".to_owned(),
-            embedding_digest: nothing,
-            prompt_version: "none".to_owned(),
-        },
-        language: job.language.unwrap_or(Language::En),
-        outcomes: job.analyses.iter().map(|analysis| (*analysis, outcome.clone())).collect(),
-        outcome,
-        sentiment: None,
-        summary: None,
-        strengths: None,
-        usage: Usage { reviews: job.reviews.len() as u32, ..Usage::default() },
-        timings: Timings::default(),
-    }
+    let model = ModelInfo {
+        name: "none".to_owned(),
+        digest: nothing.clone(),
+        embedding_name: "none".to_owned(),
+        embedding_digest: nothing,
+        prompt_version: "none".to_owned(),
+    };
+    let language = job.language.unwrap_or(Language::En);
+    AnalysisResult::without_findings(job, "none", model, language).unworked(job, &outcome)
 }

@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::broker::names;
 use crate::config::Settings;
 
 const MINUTE: Duration = Duration::from_mins(1);

@@ -223,7 +223,7 @@ impl Dispatcher {
 
     /// Begins the pulls that there is room for.
     pub(super) fn pull(&mut self) {
-        if self.pulls.taking || self.parts.vitals.read().topology_fault.is_some() {
+        if self.pulls.taking || !self.parts.vitals.is_topology_right() {
             return;
         }
         let room = self.machine.room(self.pulls.backlog()).min(MOST);
