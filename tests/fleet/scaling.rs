@@ -54,7 +54,7 @@ async fn run(workers: usize, jobs: usize) -> Option<Measured> {
         .set("redis.url", redis.url())
         .set("postgres.url", postgres.url())
         .set("engine.backend", "sim")
-        // A restaurant with one new review takes a real model some 0.1 to 0.2 s here; so does each of these jobs.
+        // Some 0.1 s a job: less than a real one takes (docs/PERFORMANCE.md), so that broker and stores weigh more.
         .set("sim.step", "50ms")
         .set("sim.token", "10us")
         .set("worker.slots", "1")
