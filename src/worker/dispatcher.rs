@@ -168,6 +168,11 @@ impl Dispatcher {
                 _ = looks.tick() => self.look(),
             }
             self.perform_all();
+            debug_assert_eq!(
+                self.held.len(),
+                self.machine.len(),
+                "what is held here is what the machine holds"
+            );
             if draining {
                 if self.machine.is_empty() {
                     return ending;
@@ -220,9 +225,7 @@ impl Dispatcher {
                 // When a backfill was stopped, its consumer is gone, and nobody will ever confirm.
                 let ok = ok || !self.pulls.has(lease.source);
                 self.machine.settled(lease, ok, now);
-                if ok {
-                    self.held.remove(&lease);
-                }
+                self.let_go(lease);
             }
             Event::Demand(source, demand) => {
                 let others = demand.waiting.saturating_sub(self.pulls.waiting_at(source));
@@ -238,6 +241,14 @@ impl Dispatcher {
             }
             Event::Workers(count) => self.pulls.share_rates(count, now),
             Event::Cancel(token, reply) => self.cancel(&token, reply),
+        }
+    }
+
+    /// Drops what is held of a lease that the machine holds no more. Asked and not assumed: a job that was handed back may
+    /// have come again before the hand-back was confirmed, and then this is its new life, which must be kept.
+    fn let_go(&mut self, lease: LeaseId) {
+        if !self.machine.holds(lease) {
+            self.held.remove(&lease);
         }
     }
 

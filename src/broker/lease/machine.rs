@@ -232,6 +232,17 @@ impl LeaseMachine {
         most.saturating_sub(self.table.len())
     }
 
+    /// Whether the lease is held, in whatever life: a delivery that follows a hand-back may have come before the word
+    /// that the hand-back got through.
+    pub fn holds(&self, id: LeaseId) -> bool {
+        self.table.contains_key(&id)
+    }
+
+    /// How many leases are held.
+    pub fn len(&self) -> usize {
+        self.table.len()
+    }
+
     /// Whether nothing is held: the drain is over.
     pub fn is_empty(&self) -> bool {
         self.table.is_empty()

@@ -25,7 +25,7 @@ impl Dispatcher {
                 Action::Cancelled(lease) => self.end_without_work(lease, Verdict::Cancelled),
                 Action::Forget(lease) => {
                     tracing::warn!(%lease, "lease lost while out of touch; the job is left to the queue");
-                    self.held.remove(&lease);
+                    self.let_go(lease);
                 }
             }
         }

@@ -76,6 +76,7 @@ fn a_redelivery_that_overtakes_the_word_on_its_hand_back_begins_a_new_life() {
     desk.actions();
     assert_eq!(desk.deliver_as(id(1), 2), Received::Decode);
     desk.settled(1, true);
+    assert!(desk.machine.holds(id(1)), "the edge must keep what belongs to the new life");
     desk.machine.decoded(id(1), head(1), desk.now);
     assert_eq!(desk.actions(), [start(1)], "the word on the old life does not end the new one");
     desk.end(1, End::Done);
