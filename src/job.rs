@@ -333,10 +333,13 @@ pub(crate) fn check_id(what: &'static str, id: &str, max: usize) -> Result<(), J
 }
 
 /// Reads RFC 3339, `YYYY-MM-DD HH:MM[:SS]` or `YYYY-MM-DD`; anything else is unknown, not an error: a date only
-/// weighs, and a review with an odd date is still a review.
+/// weighs, and a review with an odd date is still a review. A year before Christ is odd: it could not be written again.
 pub fn parse_time(text: &str) -> Option<OffsetDateTime> {
+    read_time(text.trim()).filter(|at| (0..=9999).contains(&at.year()))
+}
+
+fn read_time(text: &str) -> Option<OffsetDateTime> {
     use time::macros::format_description;
-    let text = text.trim();
     if let Ok(at) = OffsetDateTime::parse(text, &Rfc3339) {
         return Some(at);
     }
