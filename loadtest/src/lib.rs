@@ -1,0 +1,15 @@
+//! Load on maitred and its peers. Every figure stands beside its baseline in the same run.
+//!
+//! | scenario | question |
+//! |---|---|
+//! | `peers` | how much faster than other ways to ask the same model the same thing |
+//! | `ablation` | what each idea is worth |
+//! | `scheduler` | what order does to waiting, with the real model |
+//! | `simulate` | the same over many loads and weights, in virtual time |
+//! | `growth` | how cost grows with restaurants and reviews |
+//! | `sweep` | which engine settings pay |
+//! | `stress` | whether anything breaks in the smallest context |
+//! | `fleet` | workers over NATS |
+
+pub mod report;
+pub mod sample;
