@@ -31,6 +31,8 @@ const TEXTS: [&str; 6] = [
     " Dirty tables, rude service, never again.",
 ];
 
+const NOW: Arrival = Arrival { at: Seconds::ZERO, cost: Seconds::ZERO, lane: Lane::Live };
+
 fn config(language: PathBuf, embedding: Option<PathBuf>, unified: bool) -> LlamaConfig {
     LlamaConfig {
         language_model: language,
@@ -57,8 +59,7 @@ async fn with_head(unified: bool) -> Option<(Started, PrefixId)> {
 }
 
 fn request(prefix: Option<PrefixId>, body: Vec<Token>, branches: Vec<Branch>) -> Request {
-    let arrival = Arrival { at: Seconds::ZERO, cost: Seconds::ZERO, lane: Lane::Live };
-    Request { arrival, prefix, body, branches, deadline: None }
+    Request { arrival: NOW, prefix, body, branches, deadline: None }
 }
 
 fn probe(model: &Model, labels: &[&str]) -> Branch {
@@ -232,7 +233,7 @@ async fn embeddings_tell_near_from_far_and_do_not_depend_on_the_batch() {
     let Started { engine, embeddings, .. } = start(config(language, Some(embedding), true)).await.unwrap();
     let model = &embeddings[0];
     let embed = async |texts: &[String]| {
-        engine.embed(0, texts.iter().map(|text| model.tokenize(text, true)).collect()).await.unwrap()
+        engine.embed(0, texts.iter().map(|text| model.tokenize(text, true)).collect(), NOW).await.unwrap()
     };
     let near = embed(&[
         "The pasta was delicious.".to_owned(),
@@ -267,9 +268,9 @@ async fn a_language_model_embeds_but_an_embedding_model_does_not_read_labels() {
     let Started { engine, embeddings, .. } =
         start(config(language.clone(), Some(language), true)).await.unwrap();
     let texts = TEXTS.map(|text| embeddings[0].tokenize(text, true));
-    let together = engine.embed(0, texts.to_vec()).await.unwrap();
+    let together = engine.embed(0, texts.to_vec(), NOW).await.unwrap();
     for (text, ours) in texts.into_iter().zip(&together) {
-        let alone = engine.embed(0, vec![text]).await.unwrap().remove(0);
+        let alone = engine.embed(0, vec![text], NOW).await.unwrap().remove(0);
         assert!(cosine(ours, &alone) > 0.999);
     }
     assert!(cosine(&together[0], &together[1]) < 0.999, "different texts differ");

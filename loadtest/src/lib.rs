@@ -11,5 +11,10 @@
 //! | `stress` | whether anything breaks in the smallest context |
 //! | `fleet` | workers over NATS |
 
+pub mod cli;
+#[cfg(feature = "llama")]
+pub mod embedded;
+pub mod jobs;
 pub mod report;
 pub mod sample;
+pub mod scenario;

@@ -136,7 +136,7 @@ async fn verified(
     let texts: Vec<&str> = drafts.iter().map(|(_, text)| text.as_str()).collect();
     let polarity = parts.polarity(reader, &texts, ticket, "check", cost).await;
     // If the check itself fails, nothing was checked, and nothing stands.
-    let Ok(vectors) = parts.embed(reader, &texts).await else { return Vec::new() };
+    let Ok(vectors) = parts.embed(reader, &texts, ticket).await else { return Vec::new() };
     cost.usage.embedded_texts += texts.len() as u32;
     let agrees = |index: usize, p: &Result<f32, RequestError>, vector: &Option<UnitVector>| {
         let task: &Task = &tasks[index];

@@ -283,7 +283,7 @@ impl Reader {
             .flat_map(|(text, ranges)| ranges.iter().map(|range| &text[range.clone()]))
             .collect();
         cost.usage.embedded_texts += clause_texts.len() as u32;
-        let vectors = match self.embed(reader, &clause_texts).await {
+        let vectors = match self.embed(reader, &clause_texts, ticket).await {
             Ok(vectors) => vectors,
             Err(error) => return Reading { facts: texts.iter().map(|_| Err(error.clone())).collect(), cost },
         };
@@ -320,12 +320,13 @@ impl Reader {
         &self,
         reader: &LanguageReader,
         texts: &[&str],
+        ticket: Ticket,
     ) -> Result<Vec<Option<UnitVector>>, RequestError> {
         if texts.is_empty() {
             return Ok(Vec::new());
         }
         let tokens = texts.iter().map(|text| reader.embedder.tokens(text)).collect();
-        let vectors = self.engine.embed(reader.embedder.index, tokens).await?;
+        let vectors = self.engine.embed(reader.embedder.index, tokens, ticket.arrival).await?;
         Ok(vectors.into_iter().map(UnitVector::new).collect())
     }
 

@@ -38,7 +38,7 @@ impl<S: FactStore> Analyst<S> {
         cost.usage.reviews += job.reviews.len() as u32;
         let in_scope: Vec<usize> = match asked.scope {
             Scope::All => (0..job.reviews.len()).collect(),
-            Scope::Selected => match self.selected(job, reader, asked.top_k, cost).await {
+            Scope::Selected => match self.selected(job, reader, asked.top_k, ticket, cost).await {
                 Ok(selected) => selected,
                 Err(error) => {
                     let failed = job.reviews.len();
@@ -79,9 +79,10 @@ impl<S: FactStore> Analyst<S> {
         job: &Job,
         reader: &LanguageReader,
         top_k: usize,
+        ticket: Ticket,
         cost: &mut Cost,
     ) -> Result<Vec<usize>, RequestError> {
-        let vectors = self.review_vectors(&job.reviews, reader, cost).await?;
+        let vectors = self.review_vectors(&job.reviews, reader, ticket, cost).await?;
         // Vectors are of one model; one that a job brought along with another dimension has no place among them.
         let dimension = vectors.iter().flatten().map(UnitVector::dimension).next();
         let (places, pairs): (Vec<usize>, Vec<(&Review, &UnitVector)>) = (job.reviews.iter().zip(&vectors))
@@ -139,6 +140,7 @@ impl<S: FactStore> Analyst<S> {
         &self,
         reviews: &[Review],
         reader: &LanguageReader,
+        ticket: Ticket,
         cost: &mut Cost,
     ) -> Result<Vec<Option<UnitVector>>, RequestError> {
         let vectors_of = format!("vectors-1 {}", reader.embedder.digest);
@@ -159,7 +161,7 @@ impl<S: FactStore> Analyst<S> {
         let missing: Vec<usize> =
             (0..reviews.len()).filter(|&i| vectors[i].is_none() && stored[i].is_none()).collect();
         let texts: Vec<&str> = missing.iter().map(|&index| reviews[index].text.as_str()).collect();
-        let embedded = self.reader.embed(reader, &texts).await?;
+        let embedded = self.reader.embed(reader, &texts, ticket).await?;
         cost.usage.embedded_texts += texts.len() as u32;
         let mut fresh = Vec::with_capacity(missing.len());
         for (index, vector) in missing.into_iter().zip(embedded) {

@@ -139,6 +139,13 @@ impl<B: Backend> Core<B> {
         (self.waiting.len() + self.suspects.len(), self.running.len())
     }
 
+    /// The most urgent place among all that it has.
+    pub fn first_key(&self) -> Option<Key> {
+        let running = self.running.first().map(Running::key);
+        let suspect = self.suspects.front().map(|(key, _)| *key);
+        [running, suspect, self.waiting.peek_key()].into_iter().flatten().min()
+    }
+
     /// Counters so far.
     pub fn counters(&self) -> CoreCounters {
         self.counters
@@ -174,7 +181,9 @@ impl<B: Backend> Core<B> {
             Err(BackendError::NoRoom) => self.evict(),
             Err(error @ BackendError::Fatal { .. }) => self.isolate(&error),
         }
-        step.total_time = self.clock.now().saturating_sub(begun);
+        let end = self.clock.now();
+        step.read_time = end.saturating_sub(after);
+        step.total_time = end.saturating_sub(begun);
         self.count(&step);
         Some(step)
     }
@@ -366,8 +375,10 @@ impl<B: Backend> Core<B> {
         Step {
             prefill_tokens: self.batch.len() as u32 - decode_tokens,
             decode_tokens,
+            read_tokens: self.batch.iter().filter(|item| item.output).count() as u32,
             sequences: self.feeds.len() as u32,
             decode_time,
+            read_time: Duration::ZERO,
             total_time: Duration::ZERO,
         }
     }
@@ -377,7 +388,9 @@ impl<B: Backend> Core<B> {
         self.counters.prefill_tokens += u64::from(step.prefill_tokens);
         self.counters.decode_tokens += u64::from(step.decode_tokens);
         self.counters.sequence_steps += u64::from(step.sequences);
+        self.counters.read_tokens += u64::from(step.read_tokens);
         self.counters.decode_time += step.decode_time;
+        self.counters.read_time += step.read_time;
         self.counters.busy_time += step.total_time;
     }
 
@@ -428,14 +441,14 @@ impl<B: Backend> Core<B> {
     fn evict(&mut self) {
         let alone = self.running.len() == 1;
         let Some(run) = self.running.pop() else { return };
+        let key = run.key();
         let mut waiting = self.dismiss(run);
         self.counters.evictions += 1;
         waiting.evictions += 1;
         if alone || waiting.evictions > MAX_EVICTIONS {
             self.refuse(waiting.reply, RequestError::Backend(BackendError::NoRoom.into()));
         } else {
-            let arrival = waiting.request.arrival;
-            self.waiting.push(waiting, arrival);
+            self.waiting.put_back(key, waiting);
         }
     }
 

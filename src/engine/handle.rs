@@ -5,10 +5,10 @@
 //! through a bounded channel; answers go back one by one. A watchdog sees a step that does not end: a decode call
 //! cannot be broken off, so everyone waiting is told, and the process should be restarted.
 
+mod embeds;
 #[cfg(test)]
 mod tests;
 
-use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -17,12 +17,13 @@ use futures_util::future::join_all;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
+use self::embeds::{EmbedJob, Embeds};
 use super::backend::{Backend, Embedder, Token};
 use super::clock::{Clock, Monotonic};
-use super::core::{Core, CoreCounters, Reply};
-use super::request::{Answer, BackendFailure, PrefixId, Request, RequestError};
+use super::core::{Core, CoreCounters, Reply, Step};
+use super::request::{Answer, PrefixId, Request, RequestError};
 use crate::scheduler::cost::Step as CostStep;
-use crate::scheduler::{CostModel, DeviceClass, Policy, Tokens};
+use crate::scheduler::{Arrival, CostModel, DeviceClass, Policy, Seconds, Tokens};
 
 /// Commands that may wait for the thread: each may carry a whole job's requests.
 const COMMANDS: usize = 64;
@@ -68,18 +69,20 @@ pub struct EngineStats {
     pub embedding_time: Duration,
 }
 
-enum Command {
-    Run(Vec<(Request, Reply)>),
-    Embed(EmbedJob),
-    Register(Vec<Token>, oneshot::Sender<Result<PrefixId, RequestError>>),
+impl EngineStats {
+    /// Seconds that embedding so many tokens takes, at the mean of those embedded so far; none before the first.
+    pub fn embedding_seconds(&self, tokens: u64) -> f64 {
+        if self.embedded_tokens == 0 {
+            return 0.0;
+        }
+        self.embedding_time.as_secs_f64() / self.embedded_tokens as f64 * tokens as f64
+    }
 }
 
-/// Texts to embed, worked off in slices between decode steps.
-struct EmbedJob {
-    model: usize,
-    texts: VecDeque<Vec<Token>>,
-    done: Vec<Vec<f32>>,
-    reply: oneshot::Sender<Result<Vec<Vec<f32>>, RequestError>>,
+enum Command {
+    Run(Vec<(Request, Reply)>),
+    Embed(EmbedJob, Arrival),
+    Register(Vec<Token>, oneshot::Sender<Result<PrefixId, RequestError>>),
 }
 
 /// What thread and handle share.
@@ -129,6 +132,19 @@ pub struct Server {
     clock: Arc<dyn Clock>,
     prefixes: u16,
     policy: Policy,
+    watcher: Option<Watcher>,
+}
+
+/// Is told each step.
+type Watcher = Box<dyn FnMut(&StepReport) + Send>;
+
+/// A step, and what was expected of it before it was made.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct StepReport {
+    /// What it did.
+    pub step: Step,
+    /// What the cost model expected its decode call to take, in seconds.
+    pub predicted: f64,
 }
 
 impl Engine {
@@ -152,6 +168,7 @@ impl Engine {
             clock: Arc::clone(&clock),
             prefixes: config.prefixes,
             policy: config.policy,
+            watcher: None,
         };
         let (failed, failure) = oneshot::channel();
         std::thread::Builder::new().name("engine".into()).spawn(move || {
@@ -175,11 +192,20 @@ impl Engine {
         join_all(answers.into_iter().map(|answer| self.wait(answer))).await
     }
 
-    /// Embeddings of tokenized texts by the `model`-th embedder, not normalised.
-    pub async fn embed(&self, model: usize, texts: Vec<Vec<Token>>) -> Result<Vec<Vec<f32>>, RequestError> {
+    /// Embeddings of tokenized texts by the `model`-th embedder, not normalised. Their place is that of `arrival`, set
+    /// back by what embedding them will cost.
+    pub async fn embed(
+        &self,
+        model: usize,
+        texts: Vec<Vec<Token>>,
+        arrival: Arrival,
+    ) -> Result<Vec<Vec<f32>>, RequestError> {
         let (reply, answer) = oneshot::channel();
+        let tokens = texts.iter().map(Vec::len).sum::<usize>() as u64;
+        let cost = arrival.cost.get() + self.stats().embedding_seconds(tokens);
+        let arrival = Arrival { cost: Seconds::new(cost), ..arrival };
         let job = EmbedJob { model, done: Vec::with_capacity(texts.len()), texts: texts.into(), reply };
-        self.send(Command::Embed(job)).await?;
+        self.send(Command::Embed(job, arrival)).await?;
         self.wait(answer).await
     }
 
@@ -235,14 +261,16 @@ impl Engine {
 }
 
 impl Server {
+    /// Has each step told to `watcher`, on the engine's thread: for benchmarks, which must be quick about it.
+    #[must_use]
+    pub fn watched_by(self, watcher: impl FnMut(&StepReport) + Send + 'static) -> Self {
+        Self { watcher: Some(Box::new(watcher)), ..self }
+    }
+
     /// Serves until every handle is gone and all work is done; says what was done in all.
-    pub fn serve<B: Backend>(
-        mut self,
-        backend: B,
-        mut embedders: Vec<Box<dyn Embedder + '_>>,
-    ) -> EngineStats {
+    pub fn serve<B: Backend>(mut self, backend: B, embedders: Vec<Box<dyn Embedder + '_>>) -> EngineStats {
         let mut core = Core::new(backend, Arc::clone(&self.clock), self.policy, self.prefixes);
-        let mut embeds: VecDeque<EmbedJob> = VecDeque::new();
+        let mut embeds = Embeds::new(embedders, self.policy);
         let mut open = true;
         while open || !core.is_idle() || !embeds.is_empty() {
             if core.is_idle() && embeds.is_empty() {
@@ -261,99 +289,65 @@ impl Server {
                     }
                 }
             }
-            // Turn about: embeddings feed the heap, the heap must not wait for all of them.
-            self.embed_slice(&mut embeds, &mut embedders);
+            if embeds_first(&core, &embeds) {
+                self.embed(&mut embeds);
+            }
             self.step(&mut core);
         }
         core.abort(&RequestError::Stopped);
         *lock(&self.shared.stats)
     }
 
-    fn step<B: Backend>(&self, core: &mut Core<B>) {
+    fn step<B: Backend>(&mut self, core: &mut Core<B>) {
         self.shared.pulse.beat();
         let step = core.step();
         self.shared.pulse.rest();
         if let Some(step) = step {
             let seconds = step.decode_time.as_secs_f64();
             let (prefill_tokens, decode_tokens) = (step.prefill_tokens, step.decode_tokens);
-            lock(&self.shared.costs).observe(CostStep { prefill_tokens, decode_tokens, seconds });
+            let tokens = Tokens { prefill: prefill_tokens.into(), generate: decode_tokens.into() };
+            let mut costs = lock(&self.shared.costs);
+            let predicted = costs.estimate(tokens).get();
+            costs.observe(CostStep { prefill_tokens, decode_tokens, seconds });
+            drop(costs);
+            if let Some(watcher) = &mut self.watcher {
+                watcher(&StepReport { step, predicted });
+            }
         }
         let mut stats = lock(&self.shared.stats);
         stats.core = core.counters();
         (stats.waiting, stats.running) = core.depth();
     }
 
-    /// One call of the embedding model for the job at the front.
-    fn embed_slice(&self, jobs: &mut VecDeque<EmbedJob>, embedders: &mut [Box<dyn Embedder + '_>]) {
-        let Some(mut job) = jobs.pop_front() else { return };
-        if job.reply.is_closed() {
-            return;
-        }
-        let Some(embedder) = embedders.get_mut(job.model) else {
-            let _ = job.reply.send(Err(RequestError::Malformed("no such embedding model")));
-            return;
-        };
-        if job.texts.iter().any(Vec::is_empty) {
-            let _ = job.reply.send(Err(RequestError::Malformed("a text without tokens")));
-            return;
-        }
-        let slice = cut_slice(&mut job.texts, embedder.as_ref());
-        if !slice.is_empty() {
-            let begun = self.shared.pulse.clock.now();
-            self.shared.pulse.beat();
-            let outcome = embedder.embed(&slice);
-            self.shared.pulse.rest();
+    /// One call of an embedding model.
+    fn embed(&self, embeds: &mut Embeds<'_>) {
+        self.shared.pulse.beat();
+        let call = embeds.call(&self.shared.pulse.clock);
+        self.shared.pulse.rest();
+        if let Some(call) = call {
             let mut stats = lock(&self.shared.stats);
-            stats.embedding_time += self.shared.pulse.clock.now().saturating_sub(begun);
-            stats.embedded_texts += slice.len() as u64;
-            stats.embedded_tokens += slice.iter().map(Vec::len).sum::<usize>() as u64;
-            drop(stats);
-            match outcome {
-                Ok(vectors) => job.done.extend(vectors),
-                Err(error) => {
-                    let _ = job.reply.send(Err(RequestError::Backend(BackendFailure::Decode(error))));
-                    return;
-                }
-            }
-        }
-        if job.texts.is_empty() {
-            // A closed reply means that nobody waits any more.
-            let _ = job.reply.send(Ok(job.done));
-        } else {
-            jobs.push_front(job);
+            stats.embedding_time += call.time;
+            stats.embedded_texts += call.texts;
+            stats.embedded_tokens += call.tokens;
         }
     }
 }
 
-/// Takes from the front what fits one call; a text over the model's length is cut, its closing token kept.
-fn cut_slice(texts: &mut VecDeque<Vec<Token>>, embedder: &(dyn Embedder + '_)) -> Vec<Vec<Token>> {
-    let longest = embedder.max_text_tokens().min(embedder.batch_tokens()).max(1);
-    let mut slice = Vec::new();
-    let mut total = 0;
-    while slice.len() < embedder.batch_texts() {
-        let Some(next) = texts.front_mut() else { break };
-        if next.len() > longest {
-            let closing = next[next.len() - 1];
-            next.truncate(longest);
-            next[longest - 1] = closing;
-        }
-        if total + next.len() > embedder.batch_tokens() {
-            break;
-        }
-        total += next.len();
-        slice.extend(texts.pop_front());
-    }
-    slice
+/// Whether the embedding model's turn comes before the next decode call: if a more urgent job waits for it than any
+/// that decodes, and while no request waits for a sequence, since what is embedded fills the batches to come.
+fn embeds_first<B: Backend>(core: &Core<B>, embeds: &Embeds<'_>) -> bool {
+    let Some(waiting) = embeds.first_key() else { return false };
+    core.depth().0 == 0 || core.first_key().is_none_or(|decoding| waiting < decoding)
 }
 
-fn take<B: Backend>(command: Command, core: &mut Core<B>, embeds: &mut VecDeque<EmbedJob>) {
+fn take<B: Backend>(command: Command, core: &mut Core<B>, embeds: &mut Embeds<'_>) {
     match command {
         Command::Run(requests) => {
             for (request, reply) in requests {
                 core.submit(request, reply);
             }
         }
-        Command::Embed(job) => embeds.push_back(job),
+        Command::Embed(job, arrival) => embeds.push(job, arrival),
         Command::Register(tokens, reply) => {
             // A closed reply means that nobody waits any more.
             let _ = reply.send(core.register_prefix(tokens));

@@ -69,6 +69,16 @@ impl Loaded {
         &self.config
     }
 
+    /// The same, for the next engine: a benchmark runs several on the same models. What is loaded stays as it is.
+    pub fn config_mut(&mut self) -> &mut LlamaConfig {
+        &mut self.config
+    }
+
+    /// Name and digest of the language model.
+    pub fn identity(&self) -> &ModelIdentity {
+        &self.identity
+    }
+
     /// The language model.
     pub fn language_model(&self) -> &Model {
         &self.models.language

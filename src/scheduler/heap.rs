@@ -191,6 +191,16 @@ impl<T> Ready<T> {
         self.heap.peek().map(|Reverse(entry)| &entry.item)
     }
 
+    /// The place of the entry whose turn it is.
+    pub fn peek_key(&self) -> Option<Key> {
+        self.heap.peek().map(|Reverse(entry)| entry.key)
+    }
+
+    /// Puts an entry that was taken back into its old place.
+    pub fn put_back(&mut self, key: Key, item: T) {
+        self.heap.push(Reverse(Entry { key, item }));
+    }
+
     /// Takes the entry whose turn it is, and its place.
     pub fn pop(&mut self) -> Option<(Key, T)> {
         self.heap.pop().map(|Reverse(entry)| (entry.key, entry.item))
@@ -291,6 +301,18 @@ mod tests {
         assert_eq!(removed, [0, 3, 6, 9]);
         assert_eq!(ready.len(), 6);
         assert_eq!(drain(ready), [1, 2, 4, 5, 7, 8]);
+    }
+
+    #[test]
+    fn what_is_put_back_goes_before_what_came_after_it() {
+        let mut ready = Ready::new(Policy::default());
+        for n in 0..4 {
+            ready.push(n, live(0.0, 0.0));
+        }
+        let (key, first) = ready.pop().unwrap();
+        ready.put_back(key, first);
+        assert_eq!(ready.peek_key(), Some(key));
+        assert_eq!(drain(ready), [0, 1, 2, 3]);
     }
 
     #[test]

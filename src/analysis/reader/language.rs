@@ -186,7 +186,7 @@ impl LanguageReader {
         let mut seeds = Vec::with_capacity(self.pack.aspects.len());
         for aspect in &self.pack.aspects {
             let tokens = aspect.seeds.iter().map(|seed| self.embedder.tokens(seed)).collect();
-            seeds.push(engine.embed(self.embedder.index, tokens).await.map_err(failed)?);
+            seeds.push(engine.embed(self.embedder.index, tokens, now.arrival).await.map_err(failed)?);
         }
         Ok(Prepared { calibration, seeds })
     }

@@ -5,6 +5,7 @@ use std::time::Duration as StdDuration;
 use time::macros::datetime;
 use time::{Duration, OffsetDateTime};
 
+use super::super::ticket;
 use super::*;
 use crate::analyst::Analyst;
 use crate::config::{EngineKind, RedisSettings, Secret, SecretUrl, Settings};
@@ -64,7 +65,7 @@ fn history() -> Vec<Job> {
 
 async fn selected<S: FactStore>(analyst: &Analyst<S>, job: &Job) -> Vec<usize> {
     let reader = analyst.reader.language(Language::En).await.unwrap();
-    analyst.selected(job, reader, 5, &mut Cost::default()).await.unwrap()
+    analyst.selected(job, reader, 5, ticket(job, analyst.place()), &mut Cost::default()).await.unwrap()
 }
 
 async fn kept<S: FactStore>(analyst: &Analyst<S>) -> Option<Representative> {

@@ -9,11 +9,15 @@ pub struct Step {
     pub prefill_tokens: u32,
     /// Sampled tokens fed.
     pub decode_tokens: u32,
+    /// Tokens, of both kinds, whose logits were read.
+    pub read_tokens: u32,
     /// Sequences in the batch.
     pub sequences: u32,
     /// Time inside the backend's decode.
     pub decode_time: Duration,
-    /// Time of the whole step.
+    /// Time that reading logits and answering took: labels, sampling, what ended.
+    pub read_time: Duration,
+    /// Time of the whole step; what is neither of the two above goes into admitting and building the batch.
     pub total_time: Duration,
 }
 
@@ -26,10 +30,14 @@ pub struct CoreCounters {
     pub prefill_tokens: u64,
     /// Sampled tokens fed.
     pub decode_tokens: u64,
+    /// Tokens, of both kinds, whose logits were read.
+    pub read_tokens: u64,
     /// Sum over steps of the sequences in the batch.
     pub sequence_steps: u64,
     /// Time inside the backend's decode.
     pub decode_time: Duration,
+    /// Time of reading logits and answering.
+    pub read_time: Duration,
     /// Time of the steps in all.
     pub busy_time: Duration,
     /// Requests answered.

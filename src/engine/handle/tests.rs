@@ -1,5 +1,6 @@
 //! The thread and its handle over the simulator. Tests wait for what they wait for: a channel, an answer, an end.
 
+use std::collections::VecDeque;
 use std::sync::mpsc::{SyncSender, sync_channel};
 
 use proptest::prelude::*;
@@ -9,12 +10,14 @@ use super::super::clock::VirtualClock;
 use super::super::labels::greedy;
 use super::super::request::{Branch, BranchAnswer, Span, SpanText, TokenSet};
 use super::super::sim::{SimBackend, SimCosts, SimEmbedder, SimTokenizer, StepHook, sim_logits};
+use super::embeds::cut_slice;
 use super::*;
 use crate::scheduler::{Arrival, Lane, Seconds};
 
 const SHAPE: ContextShape =
     ContextShape { sequences: 6, cells: 600, cells_per_sequence: 600, batch_tokens: 32, unified: true };
 const COSTS: SimCosts = SimCosts { step: Duration::from_millis(2), token: Duration::from_millis(1) };
+const NOW: Arrival = Arrival { at: Seconds::ZERO, cost: Seconds::ZERO, lane: Lane::Live };
 /// Only a test that hangs meets this.
 const LIMIT: Duration = Duration::from_mins(1);
 
@@ -55,7 +58,7 @@ fn tokens(text: &str) -> Vec<Token> {
 fn request(body: &str, length: u32) -> Request {
     let stop = Arc::new(TokenSet::default());
     Request {
-        arrival: Arrival { at: Seconds::ZERO, cost: Seconds::ZERO, lane: Lane::Live },
+        arrival: NOW,
         prefix: None,
         body: tokens(body),
         branches: vec![Branch::Generate { template: vec![Span::Free { max_tokens: length, stop }] }],
@@ -157,7 +160,7 @@ async fn an_engine_whose_thread_failed_tells_why_and_then_that_it_has_stopped() 
     let (engine, failure) = Engine::start(EngineConfig::default(), clock, |_| Err("no model")).unwrap();
     assert_eq!(soon(failure).await, Ok("no model"));
     assert_eq!(soon(engine.run(vec![request("body", 2)])).await, [Err(RequestError::Stopped)]);
-    assert_eq!(soon(engine.embed(0, vec![tokens("text")])).await, Err(RequestError::Stopped));
+    assert_eq!(soon(engine.embed(0, vec![tokens("text")], NOW)).await, Err(RequestError::Stopped));
     assert_eq!(soon(engine.register_prefix(tokens("head"))).await, Err(RequestError::Stopped));
 }
 
@@ -177,7 +180,7 @@ async fn a_step_that_hangs_is_told_to_everyone_who_waits_and_to_nobody_elses_eng
     let (sound, _) = plain();
     // More than the channel holds: those who cannot even hand over their requests wait as well.
     let runs = join_all((0..3 * COMMANDS).map(|_| stuck.run(vec![request("body", 2)])));
-    let texts = stuck.embed(0, vec![tokens("text")]);
+    let texts = stuck.embed(0, vec![tokens("text")], NOW);
     let head = stuck.register_prefix(tokens("head"));
     let (runs, texts, head, ()) = soon(async { tokio::join!(runs, texts, head, stuck.stalled()) }).await;
     assert!(runs.concat().iter().all(|answer| *answer == Err(RequestError::Stalled)));
@@ -254,8 +257,8 @@ async fn embeddings_of_many_calls_come_in_order_and_long_texts_keep_their_closin
         .iter()
         .map(|text| vec![text[0].0 as f32, text[text.len() - 1].0 as f32, text.len().min(8) as f32])
         .collect();
-    assert_eq!(soon(engine.embed(0, texts)).await, Ok(wanted));
-    assert_eq!(soon(engine.embed(0, Vec::new())).await, Ok(Vec::new()));
+    assert_eq!(soon(engine.embed(0, texts, NOW)).await, Ok(wanted));
+    assert_eq!(soon(engine.embed(0, Vec::new(), NOW)).await, Ok(Vec::new()));
     assert_eq!(engine.stats().embedded_texts, 25);
 }
 
@@ -265,10 +268,10 @@ async fn texts_that_cannot_be_embedded_fail_their_own_call_only() {
     let good = || vec![tokens("good")];
     let (unknown, void, bad, good) = soon(async {
         tokio::join!(
-            engine.embed(1, good()),
-            engine.embed(0, vec![tokens("a"), Vec::new()]),
-            engine.embed(0, vec![tokens("a"), vec![BAD]]),
-            engine.embed(0, good()),
+            engine.embed(1, good(), NOW),
+            engine.embed(0, vec![tokens("a"), Vec::new()], NOW),
+            engine.embed(0, vec![tokens("a"), vec![BAD]], NOW),
+            engine.embed(0, good(), NOW),
         )
     })
     .await;
@@ -290,11 +293,69 @@ async fn embeddings_and_requests_take_turns() {
     });
     let texts = vec![tokens("text"); 9];
     let both = async {
-        tokio::join!(engine.embed(0, texts), engine.run(vec![request("body", 4)]), async { start.send(()) })
+        tokio::join!(engine.embed(0, texts, NOW), engine.run(vec![request("body", 4)]), async {
+            start.send(())
+        })
     };
     let (vectors, answers, sent) = soon(both).await;
     assert!(vectors.is_ok() && answers[0].is_ok() && sent.is_ok());
-    assert_eq!(*lock(&log), "ESESESS");
+    assert_eq!(*lock(&log), "SESESES");
+}
+
+#[tokio::test]
+async fn texts_are_embedded_in_the_order_of_their_jobs() {
+    let (start, started) = sync_channel::<()>(1);
+    let log = Arc::new(Mutex::new(Vec::new()));
+    let (seen, hook_log) = (Arc::clone(&log), Arc::clone(&log));
+    let hook: StepHook = Box::new(move |_| lock(&hook_log).push(0));
+    let (engine, _) = engine(EngineConfig::default(), hook, move || {
+        started.recv().unwrap();
+        vec![Box::new(First { seen })]
+    });
+    let at = |seconds| Arrival { at: Seconds::new(seconds), ..NOW };
+    let text = |byte: i32| vec![vec![Token(byte); 8]; 6];
+    let all = async {
+        tokio::join!(
+            engine.embed(0, text(2), at(20.0)),
+            engine.embed(0, text(1), at(10.0)),
+            engine.run(vec![Request { arrival: at(15.0), ..request("body", 2) }]),
+            async { start.send(()) }
+        )
+    };
+    soon(all).await.3.unwrap();
+    // Two texts a call. The request's first step (0) comes after the texts of the job before it; then nothing waits for
+    // a sequence, and both kinds of work take turns.
+    let log = lock(&log).clone();
+    assert_eq!(log[..4], [1, 0, 1, 0], "{log:?}");
+    assert_eq!(log.iter().filter(|&&byte| byte != 0).copied().collect::<Vec<_>>(), [1, 1, 1, 2, 2, 2]);
+}
+
+/// Two texts a call; takes note of the first token of each call.
+struct First {
+    seen: Arc<Mutex<Vec<i32>>>,
+}
+
+impl Embedder for First {
+    fn dimensions(&self) -> usize {
+        1
+    }
+
+    fn max_text_tokens(&self) -> usize {
+        8
+    }
+
+    fn batch_tokens(&self) -> usize {
+        16
+    }
+
+    fn batch_texts(&self) -> usize {
+        2
+    }
+
+    fn embed(&mut self, texts: &[Vec<Token>]) -> Result<Vec<Vec<f32>>, BackendError> {
+        lock(&self.seen).push(texts[0][0].0);
+        Ok(texts.iter().map(|_| vec![1.0]).collect())
+    }
 }
 
 proptest! {

@@ -1,0 +1,6 @@
+//! The scenarios: each takes its options, measures, prints a table, and saves a report.
+
+#[cfg(feature = "llama")]
+pub mod profile;
+#[cfg(feature = "llama")]
+pub mod scheduler;
