@@ -149,6 +149,8 @@ pub struct AnalysisSettings {
     pub review: Thresholds,
     /// Log odds from the model's neutral point at which a clause has a label.
     pub clause_margin: f32,
+    /// Tokens of reviews that are embedded and probed together, about.
+    pub group_tokens: usize,
     /// Restaurants in work at the same time.
     pub concurrent_restaurants: usize,
 }
@@ -387,6 +389,7 @@ impl AnalysisSettings {
                 negative: read.number("analysis.negative_threshold", 0.0..=1.0),
             },
             clause_margin: read.number("analysis.clause_margin", 0.0..=10.0),
+            group_tokens: read.number("analysis.group_tokens", 1..=1_000_000),
             concurrent_restaurants: read.number("analysis.concurrent_restaurants", 1..=1024),
         };
         if analysis.review.negative >= analysis.review.positive {

@@ -46,6 +46,12 @@ enum What {
     /// What the order does to waiting: first come first served, shortest first, ours; same trace, real model
     #[cfg(feature = "llama")]
     Scheduler(scenario::scheduler::Options),
+    /// How cost grows: with restaurants, with the reviews of one, with what is new
+    #[cfg(feature = "llama")]
+    Growth(scenario::growth::Options),
+    /// Whether anything breaks in the smallest context
+    #[cfg(feature = "llama")]
+    Stress(scenario::stress::Options),
 }
 
 impl Common {
@@ -87,5 +93,9 @@ pub async fn run(cli: Cli) -> anyhow::Result<()> {
         What::Profile(options) => scenario::profile::run(&common, &options).await,
         #[cfg(feature = "llama")]
         What::Scheduler(options) => scenario::scheduler::run(&common, &options).await,
+        #[cfg(feature = "llama")]
+        What::Growth(options) => scenario::growth::run(&common, &options).await,
+        #[cfg(feature = "llama")]
+        What::Stress(options) => scenario::stress::run(&common, &options).await,
     }
 }

@@ -46,8 +46,8 @@ pub struct Run {
     pub depth: Vec<Depth>,
     /// The engine's counters, over the whole run.
     pub stats: EngineStats,
-    /// Each decode call, in order.
-    pub steps: Vec<StepReport>,
+    /// Each decode call, in order, with the time of its end in seconds from the start of the run.
+    pub steps: Vec<(f64, StepReport)>,
     /// From the first arrival to the last end, in seconds.
     pub wall: f64,
 }
@@ -66,13 +66,13 @@ pub async fn run(
     trace: &[Timed],
     at_once: Option<usize>,
 ) -> anyhow::Result<Run> {
-    let steps = Arc::new(Mutex::new(Vec::new()));
+    let steps: Arc<Mutex<Vec<(Instant, StepReport)>>> = Arc::default();
     let seen = Arc::clone(&steps);
     let (done, is_done) = oneshot::channel();
     let reader = loaded
         .reader(runtime::read_settings(settings), move |server, backend, embedders| {
             let watcher = move |step: &StepReport| {
-                seen.lock().unwrap_or_else(PoisonError::into_inner).push(*step);
+                seen.lock().unwrap_or_else(PoisonError::into_inner).push((Instant::now(), *step));
             };
             let stats = server.watched_by(watcher).serve(backend, embedders);
             // Nobody listens only if the run has failed, and says so itself.
@@ -86,6 +86,8 @@ pub async fn run(
         analyst.price(&timed.job).await;
     }
     let at_once = Arc::new(Semaphore::new(at_once.unwrap_or(Semaphore::MAX_PERMITS)));
+    // What preparing took is no part of the run.
+    steps.lock().unwrap_or_else(PoisonError::into_inner).clear();
     let begun = Instant::now();
     let origin = analyst.reader().engine().now();
     let mut working = JoinSet::new();
@@ -124,6 +126,8 @@ pub async fn run(
     drop(analyst);
     let stats = is_done.await.context("the engine thread ended without a word")?;
     let steps = std::mem::take(&mut *steps.lock().unwrap_or_else(PoisonError::into_inner));
+    let since = |at: Instant| at.saturating_duration_since(begun).as_secs_f64();
+    let steps = steps.into_iter().map(|(at, report)| (since(at), report)).collect();
     Ok(Run { samples, results, depth, stats, steps, wall })
 }
 

@@ -143,21 +143,20 @@ pub fn mixed(restaurants: &[Job], mix: &Mix, count: usize, rng: &mut Rng) -> any
 mod tests {
     use proptest::prelude::*;
 
-    use super::*;
+    use super::{Job, Mix, Size, mixed, with_a_new_review};
 
     fn restaurant(reviews: usize) -> Job {
         let review = |n: usize| format!(r#"{{"id":"{n}","text":"Review number {n}."}}"#);
         let reviews: Vec<String> = (0..reviews).map(review).collect();
-        let json = format!(
-            r#"{{"v":1,"job_id":"j","restaurant_id":"r","analyses":["sentiment"],"reviews":[{}]}}"#,
-            reviews.join(",")
-        );
+        let head = r#"{"v":1,"job_id":"j","restaurant_id":"r","analyses":["sentiment"],"reviews":["#;
+        let json = format!("{head}{}]}}", reviews.join(","));
         serde_json::from_str(&json).unwrap()
     }
 
     #[test]
     fn too_few_reviews_are_said_instead_of_used_twice() {
-        let error = mixed(&[restaurant(5)], &Mix::default(), 50, &mut Rng::with_seed(1)).unwrap_err();
+        let error =
+            mixed(&[restaurant(5)], &Mix::default(), 50, &mut fastrand::Rng::with_seed(1)).unwrap_err();
         assert!(error.to_string().contains("ask for fewer jobs"), "{error}");
     }
 
@@ -173,17 +172,18 @@ mod tests {
     proptest! {
         #[test]
         fn jobs_are_of_the_sizes_asked_for_and_no_review_comes_twice(seed in any::<u64>(), count in 1_usize..40) {
-            let jobs = mixed(&[restaurant(900)], &Mix::default(), count, &mut Rng::with_seed(seed)).unwrap();
+            let jobs = mixed(&[restaurant(900)], &Mix::default(), count, &mut fastrand::Rng::with_seed(seed)).unwrap();
             prop_assert_eq!(jobs.len(), count);
             let mut seen = std::collections::HashSet::new();
             for job in &jobs {
                 prop_assert!(job.job.reviews.iter().all(|review| seen.insert(review.text.clone())));
                 let reviews = job.job.reviews.len();
-                prop_assert!(match job.size {
-                    Size::Small => (1..=3).contains(&reviews),
-                    Size::Medium => (10..=20).contains(&reviews),
-                    Size::Large => (60..=100).contains(&reviews),
-                });
+                let wanted = match job.size {
+                    Size::Small => 1..=3,
+                    Size::Medium => 10..=20,
+                    Size::Large => 60..=100,
+                };
+                prop_assert!(wanted.contains(&reviews));
             }
             let large = jobs.iter().filter(|job| job.size == Size::Large).count();
             prop_assert_eq!(large, (count * 5).div_ceil(100));

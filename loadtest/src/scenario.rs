@@ -1,6 +1,10 @@
 //! The scenarios: each takes its options, measures, prints a table, and saves a report.
 
 #[cfg(feature = "llama")]
+pub mod growth;
+#[cfg(feature = "llama")]
 pub mod profile;
 #[cfg(feature = "llama")]
 pub mod scheduler;
+#[cfg(feature = "llama")]
+pub mod stress;

@@ -109,10 +109,9 @@ fn tokens_of(requests: &[Request]) -> Tokens {
             .sum(),
         Branch::Probe { .. } => 0,
     };
-    Tokens {
-        prefill: requests.iter().map(|request| request.prefill_tokens() as u64).sum(),
-        generate: requests.iter().flat_map(|request| &request.branches).map(free).sum(),
-    }
+    let sampled: u64 = requests.iter().flat_map(|request| &request.branches).map(free).sum();
+    let prompts: u64 = requests.iter().map(|request| request.prefill_tokens() as u64).sum();
+    Tokens { fed: prompts + sampled, read: sampled }
 }
 
 /// The sentence of a generation; `None` if it has none that is whole.

@@ -4,6 +4,7 @@
 //! aspect gets its polarity from a probe, and so does the review as a whole. Nothing is generated. Facts depend on
 //! the text, the models, the pack and [`ReadSettings`] alone, which is what makes them cacheable for ever.
 
+mod groups;
 mod language;
 mod probes;
 
@@ -25,10 +26,6 @@ use crate::scheduler::{Arrival, Lane, Seconds, Tokens};
 use crate::selection::vector::UnitVector;
 use crate::store::{ClauseFacts, ReviewFacts};
 use crate::text::clauses;
-
-/// Reviews that are embedded and probed together: enough to fill many batches, few enough that the first label of
-/// a large job does not wait for all its embeddings.
-const GROUP: usize = 24;
 
 /// How reviews are read.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -169,6 +166,7 @@ pub struct Reader {
     languages: BTreeMap<Language, Slot>,
     cache: Option<PathBuf>,
     settings: ReadSettings,
+    group_tokens: usize,
 }
 
 /// A language that has a pack and an embedding model; prepared when it is first asked for.
@@ -192,7 +190,14 @@ impl Reader {
             (pack.language, Slot { pack, embedder, ready: OnceCell::new() })
         };
         let languages = languages.into_iter().map(slot).collect();
-        Self { engine, tokenizer, model, languages, cache, settings }
+        Self { engine, tokenizer, model, languages, cache, settings, group_tokens: usize::MAX }
+    }
+
+    /// Embeds and probes reviews in groups of about so many tokens, instead of all of a call at once. What is read does
+    /// not depend on it, only when.
+    #[must_use]
+    pub fn in_groups_of(self, group_tokens: usize) -> Self {
+        Self { group_tokens, ..self }
     }
 
     /// The engine.
@@ -238,21 +243,26 @@ impl Reader {
         self.settings.label.unwrap_or(reader.pack.polarity.label_from)
     }
 
-    /// Tokens that reading the texts will prefill: exact, by the model's own tokenizer.
+    /// Tokens that reading the texts will put through the model: exact, by its own tokenizer.
     pub fn cost_of<'t>(&self, reader: &LanguageReader, texts: impl Iterator<Item = &'t str>) -> Tokens {
         let question = reader.question_tokens();
-        let count =
-            |text: &str| self.tokenizer.tokenize(&reader.pack.polarity_body(text), false).len() + question;
-        let prefill: usize = texts
-            .map(|text| match self.label_source(reader) {
-                LabelSource::Review => count(text),
-                LabelSource::Clauses => clauses::split(text, &reader.pack.clauses)
-                    .into_iter()
-                    .map(|range| count(&text[range]))
-                    .sum(),
-            })
-            .sum();
-        Tokens { prefill: prefill as u64, generate: 0 }
+        let mut tokens = Tokens::default();
+        let mut probe = |text: &str| {
+            let body = self.tokenizer.tokenize(&reader.pack.polarity_body(text), false).len();
+            tokens.fed += (body.min(self.settings.max_review_tokens) + question) as u64;
+            tokens.read += 1;
+        };
+        for text in texts {
+            match self.label_source(reader) {
+                LabelSource::Review => probe(text),
+                LabelSource::Clauses => {
+                    clauses::split(text, &reader.pack.clauses)
+                        .into_iter()
+                        .for_each(|range| probe(&text[range]));
+                }
+            }
+        }
+        tokens
     }
 
     /// The probes that reading the text takes, where the label comes from the clauses (not so in Korean): all of them are probed then,
@@ -265,7 +275,8 @@ impl Reader {
 
     /// Reads the texts. A text that fails, fails alone; dropping the future cancels.
     pub async fn read(&self, reader: &LanguageReader, texts: &[&str], ticket: Ticket) -> Reading {
-        let groups = texts.chunks(GROUP).map(|group| self.read_group(reader, group, ticket));
+        let groups = groups::cut(texts, self.group_tokens);
+        let groups = groups.into_iter().map(|group| self.read_group(reader, group, ticket));
         let mut reading = Reading { facts: Vec::with_capacity(texts.len()), cost: Cost::default() };
         for group in futures_util::future::join_all(groups).await {
             reading.facts.extend(group.facts);

@@ -304,11 +304,10 @@ impl Server {
         self.shared.pulse.rest();
         if let Some(step) = step {
             let seconds = step.decode_time.as_secs_f64();
-            let (prefill_tokens, decode_tokens) = (step.prefill_tokens, step.decode_tokens);
-            let tokens = Tokens { prefill: prefill_tokens.into(), generate: decode_tokens.into() };
+            let (fed, read) = (step.prefill_tokens + step.decode_tokens, step.read_tokens);
             let mut costs = lock(&self.shared.costs);
-            let predicted = costs.estimate(tokens).get();
-            costs.observe(CostStep { prefill_tokens, decode_tokens, seconds });
+            let predicted = costs.estimate(Tokens { fed: fed.into(), read: read.into() }).get();
+            costs.observe(CostStep { fed, read, seconds });
             drop(costs);
             if let Some(watcher) = &mut self.watcher {
                 watcher(&StepReport { step, predicted });

@@ -36,6 +36,7 @@ pub struct Loaded {
     identity: ModelIdentity,
     languages: Vec<(LanguagePack, EmbedderInfo)>,
     cache: PathBuf,
+    group_tokens: usize,
 }
 
 /// Finds and loads the models. Must run within a tokio runtime.
@@ -60,7 +61,8 @@ pub async fn load(settings: &Settings) -> Result<Loaded, StartError> {
         }
     }
     let identity = ModelIdentity { name: language_model.name, digest: language_model.sha256.to_string() };
-    Ok(Loaded { config, models, identity, languages, cache: prepared_dir(store.dir()) })
+    let (cache, group_tokens) = (prepared_dir(store.dir()), settings.analysis.group_tokens);
+    Ok(Loaded { config, models, identity, languages, cache, group_tokens })
 }
 
 impl Loaded {
@@ -93,7 +95,8 @@ impl Loaded {
         let started = llama::start_with(self.models.clone(), &self.config, serve).await?;
         let tokenizer = Arc::new(started.language);
         let (identity, cache) = (self.identity.clone(), Some(self.cache.clone()));
-        Ok(Reader::new(started.engine, tokenizer, identity, self.languages.clone(), cache, read))
+        let reader = Reader::new(started.engine, tokenizer, identity, self.languages.clone(), cache, read);
+        Ok(reader.in_groups_of(self.group_tokens))
     }
 }
 

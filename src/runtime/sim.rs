@@ -42,7 +42,8 @@ pub(super) fn start(settings: &Settings, read: ReadSettings) -> Result<Reader, S
         Ok::<(), Infallible>(())
     })?;
     let identity = ModelIdentity { name: SIMULATED.into(), digest: SIMULATED.into() };
-    Ok(Reader::new(engine, Arc::new(SimTokenizer), identity, languages, None, read))
+    let reader = Reader::new(engine, Arc::new(SimTokenizer), identity, languages, None, read);
+    Ok(reader.in_groups_of(settings.analysis.group_tokens))
 }
 
 /// Makes the backend on the engine's thread: it is not one that may move.

@@ -1,7 +1,9 @@
 //! What work will take: tokens times seconds per token, fitted to the steps the device really made.
 //!
-//! A step that prefilled `p` tokens and generated `g` is taken to last `a·p + b·g + c`. The three times are found
-//! by exponentially weighted recursive least squares in information form: the weighted sums `XᵀWX` and `XᵀWy`
+//! A step that fed `n` tokens and read the logits behind `r` of them is taken to last `a·n + b·r + c`. Reading costs
+//! because the model's output layer, in a small model the greater part of it, runs only for the positions that are read:
+//! one of each probe, every one of a generation. Both kinds of work are told apart by it without being named. The three
+//! times are found by exponentially weighted recursive least squares in information form: the weighted sums `XᵀWX` and `XᵀWy`
 //! decay by `FORGET` at each step, so that the fit follows a device that slows down when others use it.
 //!
 //! Three additions make it safe to run unattended:
@@ -24,7 +26,7 @@ const HOLD: f64 = 1e-4;
 const HOLD_UNKNOWN: f64 = 1e-8;
 /// A step that takes this many times what was expected begins to lose weight.
 const STALL: f64 = 4.0;
-/// Smallest times: per prefill token, per generated token, per step, in seconds.
+/// Smallest times: per token fed, per position read, per step, in seconds.
 const LEAST: Times = Times([1e-8, 1e-8, 1e-7]);
 /// Greatest times, in the same order.
 const MOST: Times = Times([10.0, 10.0, 10.0]);
@@ -36,7 +38,7 @@ const LONGEST_STEP: f64 = 600.0;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DeviceClass {
-    /// A few CPU cores: 290 prefill tokens per second, as measured with Gemma-3-270M Q4_K_M on two.
+    /// A few CPU cores: some 350 tokens per second, as measured with Gemma-3-270M Q8_0 on two.
     #[default]
     Cpu,
     /// A GPU that shares the machine's memory: an order of magnitude above; expected, not measured.
@@ -48,9 +50,9 @@ pub enum DeviceClass {
 impl DeviceClass {
     const fn start(self) -> Times {
         match self {
-            Self::Cpu => Times([3.5e-3, 1e-2, 2e-3]),
-            Self::IntegratedGpu => Times([3e-4, 3e-3, 3e-3]),
-            Self::DiscreteGpu => Times([2e-5, 2e-4, 3e-3]),
+            Self::Cpu => Times([2.5e-3, 4e-3, 2e-3]),
+            Self::IntegratedGpu => Times([3e-4, 5e-4, 3e-3]),
+            Self::DiscreteGpu => Times([2e-5, 4e-5, 3e-3]),
         }
     }
 }
@@ -58,30 +60,30 @@ impl DeviceClass {
 /// Tokens that work will put through the model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Tokens {
-    /// Prompt tokens to compute: not those that a pinned prefix already holds.
-    pub prefill: u64,
-    /// Tokens expected to be sampled.
-    pub generate: u64,
+    /// Tokens to feed: prompts without what a pinned prefix already holds, and what is sampled.
+    pub fed: u64,
+    /// Positions whose logits are read: one of a probe, one for each sampled token.
+    pub read: u64,
 }
 
 /// One step the device made.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Step {
-    /// Prompt tokens computed in it.
-    pub prefill_tokens: u32,
-    /// Tokens of generating sequences computed in it.
-    pub decode_tokens: u32,
+    /// Tokens fed in it.
+    pub fed: u32,
+    /// Positions of them whose logits were read.
+    pub read: u32,
     /// How long it took, in seconds.
     pub seconds: f64,
 }
 
-/// Seconds per prefill token, per generated token and per step.
+/// Seconds per token fed, per position read and per step.
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct Times([f64; 3]);
 
 impl Times {
     fn of(self, tokens: Tokens) -> f64 {
-        self.0[0] * tokens.prefill as f64 + self.0[1] * tokens.generate as f64 + self.0[2]
+        self.0[0] * tokens.fed as f64 + self.0[1] * tokens.read as f64 + self.0[2]
     }
 }
 
@@ -115,13 +117,13 @@ impl CostModel {
         Seconds::new(self.times.of(tokens))
     }
 
-    /// Seconds per prefill token.
-    pub const fn per_prefill_token(&self) -> Seconds {
+    /// Seconds per token fed.
+    pub const fn per_fed_token(&self) -> Seconds {
         Seconds(self.times.0[0])
     }
 
-    /// Seconds per generated token.
-    pub const fn per_generated_token(&self) -> Seconds {
+    /// Seconds per position read.
+    pub const fn per_read_position(&self) -> Seconds {
         Seconds(self.times.0[1])
     }
 
@@ -138,12 +140,12 @@ impl CostModel {
     /// Learns from a step. A step without tokens, or with a time that no step takes, is ignored and answered
     /// with `false`.
     pub fn observe(&mut self, step: Step) -> bool {
-        let tokens = Tokens { prefill: step.prefill_tokens.into(), generate: step.decode_tokens.into() };
+        let tokens = Tokens { fed: step.fed.into(), read: step.read.into() };
         let plausible = step.seconds > 0.0 && step.seconds <= LONGEST_STEP;
         if !plausible || tokens == Tokens::default() {
             return false;
         }
-        let row = [tokens.prefill as f64, tokens.generate as f64, 1.0];
+        let row = [tokens.fed as f64, tokens.read as f64, 1.0];
         let weight = self.times.of(tokens).max(step.seconds / STALL).powi(-2);
         for i in 0..3 {
             self.products[i] = FORGET * self.products[i] + weight * row[i] * step.seconds;
@@ -243,11 +245,11 @@ mod tests {
     const CLASSES: [DeviceClass; 3] =
         [DeviceClass::Cpu, DeviceClass::IntegratedGpu, DeviceClass::DiscreteGpu];
 
-    fn step(prefill_tokens: u32, decode_tokens: u32, seconds: f64) -> Step {
-        Step { prefill_tokens, decode_tokens, seconds }
+    fn step(fed: u32, read: u32, seconds: f64) -> Step {
+        Step { fed, read, seconds }
     }
 
-    /// Steps as an engine makes them: prefill alone, generation alone, both.
+    /// Steps as they may come: with nothing read, with hardly more than what is read, with both.
     fn shapes() -> impl Strategy<Value = Vec<(u32, u32)>> {
         let shape = prop_oneof![(1_u32..512, Just(0)), (Just(0), 1_u32..16), (1_u32..512, 1_u32..16)];
         prop::collection::vec(shape, 300)
@@ -266,26 +268,26 @@ mod tests {
     #[case::no_tokens(step(0, 0, 0.1))]
     fn an_absurd_step_teaches_nothing(#[case] absurd: Step) {
         let mut model = CostModel::new(DeviceClass::Cpu);
-        let before = model.estimate(Tokens { prefill: 100, generate: 10 });
+        let before = model.estimate(Tokens { fed: 100, read: 10 });
         assert!(!model.observe(absurd));
-        assert_eq!((model.estimate(Tokens { prefill: 100, generate: 10 }), model.steps()), (before, 0));
+        assert_eq!((model.estimate(Tokens { fed: 100, read: 10 }), model.steps()), (before, 0));
     }
 
     #[test]
     fn what_steps_do_not_tell_stays_as_it_was() {
         let mut model = CostModel::new(DeviceClass::Cpu);
-        let before = model.per_generated_token();
+        let before = model.per_read_position();
         for n in 0..500 {
             assert!(model.observe(step(50 + n % 200, 0, f64::from(50 + n % 200) * 1e-3)));
         }
-        assert!((model.per_generated_token().get() / before.get() - 1.0).abs() < 1e-6);
-        assert!(close(model.estimate(Tokens { prefill: 120, generate: 0 }), 0.12, 0.02));
+        assert!((model.per_read_position().get() / before.get() - 1.0).abs() < 1e-6);
+        assert!(close(model.estimate(Tokens { fed: 120, read: 0 }), 0.12, 0.02));
     }
 
     #[test]
     fn the_fit_follows_a_device_that_slows_down() {
         let mut model = CostModel::new(DeviceClass::Cpu);
-        let work = Tokens { prefill: 256, generate: 0 };
+        let work = Tokens { fed: 256, read: 0 };
         for (speed, _) in [(1e-3, 0), (4e-3, 0)].iter().flat_map(|phase| std::iter::repeat_n(phase, 1500)) {
             model.observe(step(256, 0, 256.0 * speed));
         }
@@ -302,7 +304,7 @@ mod tests {
                 f64::from(10 + n % 100) * 3e-3 + f64::from(n % 7) * 8e-3 + 1e-3,
             ));
         }
-        let work = Tokens { prefill: 60, generate: 3 };
+        let work = Tokens { fed: 60, read: 3 };
         let before = model.estimate(work).get();
         model.observe(step(60, 3, 120.0));
         assert!(close(model.estimate(work), before, 0.05), "{before} {:?}", model.estimate(work));
@@ -319,12 +321,12 @@ mod tests {
         ) {
             let truth = Times([prefill, generate, overhead].map(|exponent| 10_f64.powf(exponent)));
             let mut model = CostModel::new(class);
-            let of = |p: u32, g: u32| truth.of(Tokens { prefill: p.into(), generate: g.into() });
+            let of = |p: u32, g: u32| truth.of(Tokens { fed: p.into(), read: g.into() });
             for &(p, g) in &shapes {
                 prop_assert!(model.observe(step(p, g, of(p, g))));
             }
             for (p, g) in [(300, 0), (0, 8), (200, 8)] {
-                let estimate = model.estimate(Tokens { prefill: p.into(), generate: g.into() });
+                let estimate = model.estimate(Tokens { fed: p.into(), read: g.into() });
                 prop_assert!(close(estimate, of(p, g), 0.03), "{p} {g}: {estimate:?} for {}", of(p, g));
             }
         }
@@ -334,10 +336,10 @@ mod tests {
             let truth = Times([2e-3, 1e-2, 3e-3]);
             let mut model = CostModel::new(DeviceClass::DiscreteGpu);
             for (&(p, g), factor) in shapes.iter().zip(noise) {
-                let seconds = truth.of(Tokens { prefill: p.into(), generate: g.into() }) * factor;
+                let seconds = truth.of(Tokens { fed: p.into(), read: g.into() }) * factor;
                 model.observe(step(p, g, seconds));
             }
-            for tokens in [Tokens { prefill: 250, generate: 0 }, Tokens { prefill: 100, generate: 8 }] {
+            for tokens in [Tokens { fed: 250, read: 0 }, Tokens { fed: 100, read: 8 }] {
                 prop_assert!(close(model.estimate(tokens), truth.of(tokens), 0.1));
             }
         }
@@ -354,7 +356,7 @@ mod tests {
             for i in 0..3 {
                 prop_assert!((LEAST.0[i]..=MOST.0[i]).contains(&model.times.0[i]), "{:?}", model.times);
             }
-            let of = |prefill, generate| model.estimate(Tokens { prefill, generate });
+            let of = |fed, read| model.estimate(Tokens { fed, read });
             prop_assert!(of(10, 10) < of(11, 10) && of(10, 10) < of(10, 11));
             prop_assert!(of(u64::MAX, u64::MAX) == Seconds::MAX);
         }

@@ -1,6 +1,6 @@
 //! Where a step's time goes, and how well its cost was foreseen.
 //!
-//! Restaurants are read for the first time, one after the other. Busy time is the engine thread's: decode calls, the
+//! Restaurants are read for the first time, one after the other, without words unless asked for. Busy time is the engine thread's: decode calls, the
 //! steps around them, and embedding calls. Tokenizing and cutting happen on other threads; they are timed apart, over the
 //! same texts.
 
@@ -30,6 +30,9 @@ pub struct Options {
     /// Restaurants to read
     #[arg(long, default_value_t = 4)]
     restaurants: usize,
+    /// Have claims written, too: what they take is in no job's price
+    #[arg(long)]
+    words: bool,
     /// Also write each decode call as a line of JSON to this file
     #[arg(long, value_name = "FILE")]
     steps: Option<PathBuf>,
@@ -66,13 +69,15 @@ pub struct Body {
     pub step_ratio: [f64; 3],
     /// 90th percentile of the relative error of a call's prediction.
     pub step_error_p90: f64,
-    /// 90th percentile of the relative error of what a job was expected to take, of its decode time.
+    /// 90th percentile of the relative error of what reading a job was expected to take, of its decode time; with words
+    /// on, claims are in the time and not in the price. Absent for a single job.
     pub job_error_p90: Option<f64>,
 }
 
 /// Runs the scenario.
 pub async fn run(common: &Common, options: &Options) -> anyhow::Result<()> {
-    let settings = common.settings()?;
+    let mut settings = common.settings()?;
+    settings.analysis.words = options.words;
     let loaded = runtime::load(&settings).await?;
     let identity = loaded.identity();
     let report = Report::begin("profile", common.seed, (&identity.name, &identity.digest), &settings);
@@ -106,8 +111,8 @@ fn body(run: &Run) -> Option<Body> {
     let [decode, busy, reading, embedding] =
         [core.decode_time, core.busy_time, core.read_time, embedding_time].map(|time| time.as_secs_f64());
     let judged = run.steps.get(LEARNING..).filter(|steps| !steps.is_empty()).unwrap_or(&run.steps);
-    let ratios: Vec<f64> =
-        judged.iter().map(|report| report.predicted / report.step.decode_time.as_secs_f64()).collect();
+    let ratio = |(_, report): &(f64, StepReport)| report.predicted / report.step.decode_time.as_secs_f64();
+    let ratios: Vec<f64> = judged.iter().map(ratio).collect();
     let errors: Vec<f64> = ratios.iter().map(|ratio| (ratio - 1.0).abs()).collect();
     let calls = core.steps.max(1) as f64;
     Some(Body {
@@ -125,12 +130,25 @@ fn body(run: &Run) -> Option<Body> {
         decode_share: decode / busy,
         step_ratio: [quantile(&ratios, 0.05)?, quantile(&ratios, 0.5)?, quantile(&ratios, 0.95)?],
         step_error_p90: quantile(&errors, 0.9)?,
-        job_error_p90: None,
+        job_error_p90: quantile(&job_errors(run), 0.9),
     })
 }
 
-fn write_steps(steps: &[StepReport], path: &PathBuf) -> anyhow::Result<()> {
-    let line = |report: &StepReport| {
+/// Of each job but the first, the relative error of what it was expected to take. Jobs run one after the other, so the
+/// decode calls between two ends are one job's.
+fn job_errors(run: &Run) -> Vec<f64> {
+    let ends: Vec<f64> = run.samples.iter().map(|sample| sample.finished).collect();
+    let actual = |from: f64, to: f64| -> f64 {
+        let within = run.steps.iter().filter(|(at, _)| (from..to).contains(at));
+        within.map(|(_, report)| report.step.decode_time.as_secs_f64()).sum()
+    };
+    let pairs = ends.windows(2).zip(&run.samples[1..]);
+    let errors = pairs.map(|(pair, sample)| (sample.cost / actual(pair[0], pair[1]) - 1.0).abs());
+    errors.filter(|error| error.is_finite()).collect()
+}
+
+fn write_steps(steps: &[(f64, StepReport)], path: &PathBuf) -> anyhow::Result<()> {
+    let line = |(_, report): &(f64, StepReport)| {
         let step = report.step;
         serde_json::json!({
             "prefill": step.prefill_tokens, "decode": step.decode_tokens, "read": step.read_tokens,
@@ -161,6 +179,10 @@ fn table(body: &Body) -> String {
         format!("decode's share of the steps' time  {:>9.4}", body.decode_share),
         format!("predicted / actual, a call         {low:.2} .. {middle:.2} .. {high:.2} (5, 50, 95 %)"),
         format!("error of a call's prediction, p90  {:>8.1} %", body.step_error_p90 * 100.0),
+        format!(
+            "error of a job's price, p90        {:>10}",
+            body.job_error_p90.map_or_else(|| "-".into(), |error| format!("{:.1} %", error * 100.0))
+        ),
     ]
     .join("\n")
 }
