@@ -52,6 +52,9 @@ enum What {
     /// Whether anything breaks in the smallest context
     #[cfg(feature = "llama")]
     Stress(scenario::stress::Options),
+    /// Which engine settings pay
+    #[cfg(feature = "llama")]
+    Sweep(scenario::sweep::Options),
 }
 
 impl Common {
@@ -97,5 +100,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<()> {
         What::Growth(options) => scenario::growth::run(&common, &options).await,
         #[cfg(feature = "llama")]
         What::Stress(options) => scenario::stress::run(&common, &options).await,
+        #[cfg(feature = "llama")]
+        What::Sweep(options) => scenario::sweep::run(&common, &options).await,
     }
 }

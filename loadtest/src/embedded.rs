@@ -78,7 +78,8 @@ pub async fn run(
             // Nobody listens only if the run has failed, and says so itself.
             let _ = done.send(stats);
         })
-        .await?;
+        .await?
+        .in_groups_of(settings.analysis.group_tokens);
     let analyst =
         Arc::new(Analyst::new(Arc::new(reader), store, settings.analysis.clone(), "loadtest".into()));
     // Languages are prepared at their first use; that is part of a start, not of a job.

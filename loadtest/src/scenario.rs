@@ -8,3 +8,5 @@ pub mod profile;
 pub mod scheduler;
 #[cfg(feature = "llama")]
 pub mod stress;
+#[cfg(feature = "llama")]
+pub mod sweep;
