@@ -11,5 +11,6 @@
 //! | `stress` | whether anything breaks in the smallest context |
 //! | `fleet` | workers over NATS |
 
+pub mod peers;
 pub mod report;
 pub mod sample;
