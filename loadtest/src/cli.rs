@@ -52,6 +52,9 @@ enum What {
     /// Whether anything breaks in the smallest context
     #[cfg(feature = "llama")]
     Stress(scenario::stress::Options),
+    /// Ours beside llama.cpp's server and the origin's way: same model, same reviews, same questions
+    #[cfg(feature = "llama")]
+    Peers(scenario::peers::Options),
     /// Which engine settings pay
     #[cfg(feature = "llama")]
     Sweep(scenario::sweep::Options),
@@ -100,6 +103,8 @@ pub async fn run(cli: Cli) -> anyhow::Result<()> {
         What::Growth(options) => scenario::growth::run(&common, &options).await,
         #[cfg(feature = "llama")]
         What::Stress(options) => scenario::stress::run(&common, &options).await,
+        #[cfg(feature = "llama")]
+        What::Peers(options) => scenario::peers::run(&common, &options).await,
         #[cfg(feature = "llama")]
         What::Sweep(options) => scenario::sweep::run(&common, &options).await,
     }

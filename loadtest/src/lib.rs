@@ -15,6 +15,7 @@ pub mod cli;
 #[cfg(feature = "llama")]
 pub mod embedded;
 pub mod jobs;
+pub mod peers;
 pub mod report;
 pub mod sample;
 pub mod scenario;

@@ -3,6 +3,8 @@
 #[cfg(feature = "llama")]
 pub mod growth;
 #[cfg(feature = "llama")]
+pub mod peers;
+#[cfg(feature = "llama")]
 pub mod profile;
 #[cfg(feature = "llama")]
 pub mod scheduler;
