@@ -55,6 +55,9 @@ enum What {
     /// Ours beside llama.cpp's server and the origin's way: same model, same reviews, same questions
     #[cfg(feature = "llama")]
     Peers(scenario::peers::Options),
+    /// What each idea is worth: everything on, against one thing off
+    #[cfg(feature = "llama")]
+    Ablation(scenario::ablation::Options),
     /// Which engine settings pay
     #[cfg(feature = "llama")]
     Sweep(scenario::sweep::Options),
@@ -105,6 +108,8 @@ pub async fn run(cli: Cli) -> anyhow::Result<()> {
         What::Stress(options) => scenario::stress::run(&common, &options).await,
         #[cfg(feature = "llama")]
         What::Peers(options) => scenario::peers::run(&common, &options).await,
+        #[cfg(feature = "llama")]
+        What::Ablation(options) => scenario::ablation::run(&common, &options).await,
         #[cfg(feature = "llama")]
         What::Sweep(options) => scenario::sweep::run(&common, &options).await,
     }

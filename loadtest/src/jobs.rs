@@ -27,6 +27,13 @@ pub struct Timed {
 
 /// Restaurants of a file, in its order.
 pub fn restaurants(file: &Path, settings: &Settings) -> anyhow::Result<Vec<Job>> {
+    let jobs = open(file, settings)?.collect::<Result<Vec<Job>, _>>()?;
+    ensure!(!jobs.is_empty(), "{} holds no restaurant", file.display());
+    Ok(jobs)
+}
+
+/// The file, to be read under these settings.
+pub fn open(file: &Path, settings: &Settings) -> anyhow::Result<JobReader> {
     let options = InputOptions {
         format: None,
         columns: Columns::default(),
@@ -37,10 +44,7 @@ pub fn restaurants(file: &Path, settings: &Settings) -> anyhow::Result<Vec<Job>>
             options: JobOptions::default(),
         },
     };
-    let reader = JobReader::open(file, options).with_context(|| file.display().to_string())?;
-    let jobs = reader.collect::<Result<Vec<Job>, _>>()?;
-    ensure!(!jobs.is_empty(), "{} holds no restaurant", file.display());
-    Ok(jobs)
+    JobReader::open(file, options).with_context(|| file.display().to_string())
 }
 
 /// The restaurant with its first `reviews` reviews.

@@ -1,6 +1,8 @@
 //! The scenarios: each takes its options, measures, prints a table, and saves a report.
 
 #[cfg(feature = "llama")]
+pub mod ablation;
+#[cfg(feature = "llama")]
 pub mod growth;
 #[cfg(feature = "llama")]
 pub mod peers;

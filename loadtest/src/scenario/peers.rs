@@ -117,7 +117,8 @@ pub async fn run(common: &Common, options: &Options) -> anyhow::Result<()> {
         .map(|job| jobs::first(job, options.reviews))
         .collect();
     ensure!(!cold.is_empty(), "the file has no restaurant after the first {}", options.skip);
-    let next: Vec<Job> = cold.iter().zip(1..).map(|(job, n)| jobs::with_a_new_review(job, &all[n % all.len()])).collect();
+    let next: Vec<Job> =
+        cold.iter().zip(1..).map(|(job, n)| jobs::with_a_new_review(job, &all[n % all.len()])).collect();
     let threads = settings.engine.threads.map_or_else(
         || std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
         |threads| threads.get() as usize,
@@ -136,7 +137,8 @@ impl Bench<'_> {
         let (server, server_again, chosen) = {
             let peer = PeerServer::start(&self.python, &llama_server::options(&self.model, self.threads))?;
             let asked = chosen(cold, &first);
-            let cold_answers = tokio::task::block_in_place(|| llama_server::run(&peer, &asked, Drive::Chained));
+            let cold_answers =
+                tokio::task::block_in_place(|| llama_server::run(&peer, &asked, Drive::Chained));
             // What our selection makes of the new reviews is known only after our own run; the peer is shown the
             // reviews of before and the new one.
             let more: Vec<Restaurant<'_>> = asked
@@ -163,7 +165,8 @@ impl Bench<'_> {
             let (beside, _) = self.ours(some, self.settings, &embedded::fresh_store(self.settings)).await?;
             let peer = PeerServer::start(&self.python, &origin::server(&self.model, self.threads))?;
             let asked: Vec<Restaurant<'_>> = some.iter().map(Restaurant::of).collect();
-            let answers = tokio::task::block_in_place(|| origin::run(&peer, &asked, OriginOptions::default()));
+            let answers =
+                tokio::task::block_in_place(|| origin::run(&peer, &asked, OriginOptions::default()));
             (Some(totals(&answers)?), beside)
         };
         Ok(Body {
@@ -189,7 +192,8 @@ impl Bench<'_> {
         let at_once = settings.analysis.concurrent_restaurants;
         let run = embedded::run(self.loaded, settings, Arc::clone(store), &trace, Some(at_once)).await?;
         let tokens: u64 = run.samples.iter().map(|sample| sample.tokens).sum();
-        let errors: Vec<f64> = jobs.iter().zip(&run.results).filter_map(|(job, result)| share_error(job, result)).collect();
+        let errors: Vec<f64> =
+            jobs.iter().zip(&run.results).filter_map(|(job, result)| share_error(job, result)).collect();
         let quotes = jobs.iter().zip(&run.results).map(|(job, result)| quotes(job, result));
         let ours = Ours {
             asked: jobs.len(),
@@ -200,7 +204,12 @@ impl Bench<'_> {
             share_error: (!errors.is_empty()).then(|| errors.iter().sum::<f64>() / errors.len() as f64),
             quotes: quotes.fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1)),
         };
-        ensure!(ours.valid == ours.asked, "{} of {} of our own results have failures", ours.asked - ours.valid, ours.asked);
+        ensure!(
+            ours.valid == ours.asked,
+            "{} of {} of our own results have failures",
+            ours.asked - ours.valid,
+            ours.asked
+        );
         Ok((ours, run.results))
     }
 }
@@ -229,8 +238,10 @@ fn share_error(job: &Job, result: &AnalysisResult) -> Option<f64> {
 
 /// Quotes of the result, and how many of them stand in the review that they name.
 fn quotes(job: &Job, result: &AnalysisResult) -> (usize, usize) {
-    let summary = result.summary.iter().flat_map(|summary| &summary.aspects).flat_map(|finding| &finding.evidence);
-    let strengths = result.strengths.iter().flat_map(|strengths| &strengths.items).flat_map(|item| &item.evidence);
+    let summary =
+        result.summary.iter().flat_map(|summary| &summary.aspects).flat_map(|finding| &finding.evidence);
+    let strengths =
+        result.strengths.iter().flat_map(|strengths| &strengths.items).flat_map(|item| &item.evidence);
     let all: Vec<_> = summary.chain(strengths).collect();
     let stands = |quote: &str, id: &str| {
         job.reviews.iter().any(|review| review.id == id && review.text.contains(quote))
@@ -243,7 +254,14 @@ fn table(body: &Body) -> String {
     let [before, after] = &body.cold;
     let cold = f64::midpoint(before.seconds_per_restaurant, after.seconds_per_restaurant);
     let ours = |name: &str, ours: &Ours| {
-        row(name, ours.seconds_per_restaurant, ours.tokens_per_restaurant, (ours.valid, ours.asked), ours.share_error, ours.quotes)
+        row(
+            name,
+            ours.seconds_per_restaurant,
+            ours.tokens_per_restaurant,
+            (ours.valid, ours.asked),
+            ours.share_error,
+            ours.quotes,
+        )
     };
     let peer = |name: &str, totals: &Totals| {
         let quotes = (totals.evidence.quotes as usize, totals.evidence.verbatim as usize);
