@@ -61,6 +61,8 @@ enum What {
     /// Which engine settings pay
     #[cfg(feature = "llama")]
     Sweep(scenario::sweep::Options),
+    /// A fleet over NATS: waiting in the broker counts; how many waiting jobs a worker should hold
+    Fleet(scenario::fleet::Options),
 }
 
 impl Common {
@@ -112,5 +114,6 @@ pub async fn run(cli: Cli) -> anyhow::Result<()> {
         What::Ablation(options) => scenario::ablation::run(&common, &options).await,
         #[cfg(feature = "llama")]
         What::Sweep(options) => scenario::sweep::run(&common, &options).await,
+        What::Fleet(options) => Box::pin(scenario::fleet::run(&common, &options)).await,
     }
 }

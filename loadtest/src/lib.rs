@@ -14,6 +14,7 @@
 pub mod cli;
 #[cfg(feature = "llama")]
 pub mod embedded;
+pub mod fleet;
 pub mod jobs;
 pub mod peers;
 pub mod report;

@@ -1,5 +1,6 @@
 //! The scenarios: each takes its options, measures, prints a table, and saves a report.
 
+pub mod fleet;
 #[cfg(feature = "llama")]
 pub mod ablation;
 #[cfg(feature = "llama")]

@@ -13,10 +13,6 @@ pub mod metric_writer;
 pub mod metrics;
 pub mod postgres;
 pub mod redis;
-/// Real servers, which the fleet's tests start too.
-#[cfg(test)]
-#[path = "../../tests/common/servers/mod.rs"]
-mod servers;
 pub mod sqlite;
 
 use std::fmt::Display;

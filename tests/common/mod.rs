@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 
 pub mod fleet;
-pub mod servers;
 
 /// The path of a fetched model; `None`, said on stderr, where it has not been fetched.
 #[allow(dead_code, reason = "not every test binary needs a model")]

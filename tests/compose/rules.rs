@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 use std::process::Command;
 use std::time::Duration;
 
+use maitred_testkit::{cache_home, skipped};
 use serde_json::Value;
 
-use crate::common::fleet::Maitred;
-use crate::common::servers::{cache_home, skipped};
+use crate::common::fleet::maitred;
 use crate::file::{compose, keys, list, path, root, services};
 
 /// Services that run and end.
@@ -188,7 +188,7 @@ fn the_program_takes_the_settings_of_every_service() {
     for (name, service) in services(&compose) {
         let settings = service["environment"].as_object().into_iter().flatten();
         let settings: Vec<_> = settings.filter(|(key, _)| key.starts_with("MAITRED__")).collect();
-        let maitred = settings.iter().fold(Maitred::new(folder.path()), |maitred, (key, value)| {
+        let maitred = settings.iter().fold(maitred(folder.path()), |maitred, (key, value)| {
             maitred.environment(key, value.as_str().unwrap())
         });
         let shown = maitred.run(&["config", "show"]).ended(0).stdout;
@@ -202,7 +202,7 @@ fn the_program_takes_the_settings_of_every_service() {
         assert_eq!(service["environment"].get("MAITRED__NATS__URL_FILE").is_some(), uses_nats, "{name}");
     }
     // It would refuse a key that it does not know.
-    Maitred::new(folder.path()).environment("MAITRED__NATS__URLL", "x").run(&["config", "show"]).ended(2);
+    maitred(folder.path()).environment("MAITRED__NATS__URLL", "x").run(&["config", "show"]).ended(2);
 }
 
 #[test]
@@ -214,7 +214,7 @@ fn the_program_has_the_commands_of_every_service() {
         // The models are for llama.cpp.
         if command[0] != "model" || cfg!(feature = "llama") {
             command.push("--help");
-            Maitred::new(folder.path()).run(&command).ended(0);
+            maitred(folder.path()).run(&command).ended(0);
         }
     }
 }

@@ -3,11 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use maitred_testkit::{Manners, Nats, Port, Postgres, PostgresConfig, Redis, Server, Spec, connect, on_path};
 use tempfile::TempDir;
 
-use crate::common::servers::{
-    Manners, Nats, Port, Postgres, PostgresConfig, Redis, Server, Spec, connect, on_path,
-};
 use crate::file::path;
 
 /// Secrets as the script makes them.

@@ -7,12 +7,12 @@ use maitred::broker::backfill::{Backfill, Bound, State};
 use maitred::broker::names;
 use maitred::broker::nats::{Backfills, BackfillsError, Order};
 use maitred::scheduler::Lane;
+use maitred_testkit::LIMIT;
 use serde_json::json;
 use time::OffsetDateTime;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::common::servers::LIMIT;
 use crate::ground::{Ground, until};
 
 fn order(id: &str, from: Bound, to: Option<Bound>) -> Order {

@@ -6,10 +6,10 @@ use std::process::Stdio;
 use async_nats::HeaderMap;
 use maitred::broker::names;
 use maitred::broker::wire::Encoding;
+use maitred_testkit::{cache_home, skipped, variable};
 use serde_json::{Value, json};
 use tokio::process::Command;
 
-use crate::common::servers::{cache_home, skipped, variable};
 use crate::standin::Fleet;
 
 #[tokio::test(flavor = "multi_thread")]

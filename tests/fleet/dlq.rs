@@ -12,9 +12,9 @@ use maitred::broker::nats::{DeadLetterError, DeadLetters, Sweeper, Swept};
 use maitred::broker::wire::{DeadLetter, Reason};
 use maitred::job::Limits;
 use maitred::scheduler::Lane;
+use maitred_testkit::NatsConfig;
 use time::OffsetDateTime;
 
-use crate::common::servers::NatsConfig;
 use crate::ground::{Ground, until};
 
 /// Bytes that are no job and no text, and that a careless codec would change.

@@ -13,11 +13,11 @@ use std::time::Duration;
 use async_nats::jetstream::{self, consumer::pull};
 use maitred::broker::names;
 use maitred::scheduler::Lane;
+use maitred_testkit::{Maitred, Nats, Program};
 use tempfile::TempDir;
 
 use super::ground::until;
-use crate::common::fleet::{Checker, Maitred, Program, Report, Workload};
-use crate::common::servers::Nats;
+use crate::common::fleet::{Checker, Report, Workload, maitred};
 
 /// Short, so that a lease that is not renewed ends soon.
 pub(super) const ACK_WAIT: Duration = Duration::from_secs(3);
@@ -48,7 +48,7 @@ impl Fleet {
     /// The same on a server where nothing has been made, or that is not there.
     pub(super) fn on(nats: Nats, ack_wait: Duration) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let maitred = Maitred::new(folder.path())
+        let maitred = maitred(folder.path())
             .set("nats.url", nats.url())
             .set("nats.ack_wait", format!("{}s", ack_wait.as_secs()))
             .set("nats.max_deliver", 1000)
@@ -108,7 +108,7 @@ pub(super) fn health(worker: &mut Program, path: &str) -> (u16, String) {
 #[track_caller]
 pub(super) fn until_ready(worker: &mut Program, ready: bool) {
     let wanted = if ready { 200 } else { 503 };
-    crate::common::servers::wait_until("readiness", || health(worker, "/readyz").0 == wanted);
+    maitred_testkit::wait_until("readiness", || health(worker, "/readyz").0 == wanted);
 }
 
 /// How many jobs a worker has settled with a result.

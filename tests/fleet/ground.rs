@@ -10,9 +10,8 @@ use maitred::broker::nats::Broker;
 use maitred::broker::topology::Topology;
 use maitred::config::{Secret, SecretUrl, Settings};
 use maitred::scheduler::Lane;
+use maitred_testkit::{LIMIT, Nats, NatsConfig};
 use serde_json::json;
-
-use crate::common::servers::{LIMIT, Nats, NatsConfig};
 
 /// A server that is ready for workers; killed when dropped.
 pub struct Ground {

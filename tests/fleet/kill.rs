@@ -5,8 +5,9 @@
 
 use std::time::{Duration, Instant};
 
-use crate::common::fleet::{Checker, Maitred, Program, Workload};
-use crate::common::servers::{Nats, Postgres, Redis, wait_until};
+use maitred_testkit::{Nats, Postgres, Program, Redis, wait_until};
+
+use crate::common::fleet::{Checker, Workload, maitred};
 
 /// Short, so that leases end many times in the test.
 const ACK_WAIT: Duration = Duration::from_secs(4);
@@ -89,7 +90,7 @@ async fn every_job_ends_once_whatever_is_killed() {
         return;
     };
     let folder = tempfile::tempdir().unwrap();
-    let maitred = Maitred::new(folder.path())
+    let maitred = maitred(folder.path())
         .set("nats.url", nats.url())
         .set("redis.url", redis.url())
         .set("postgres.url", postgres.url())

@@ -12,9 +12,9 @@ use async_nats::jetstream;
 use futures_util::StreamExt;
 use maitred::broker::names;
 use maitred::result::AnalysisResult;
+use maitred_testkit::{Nats, Postgres, Redis, wait_until};
 
-use crate::common::fleet::{Maitred, Workload};
-use crate::common::servers::{Nats, Postgres, Redis, wait_until};
+use crate::common::fleet::{Workload, maitred};
 
 /// Of one run.
 struct Measured {
@@ -49,7 +49,7 @@ async fn throughput_grows_with_workers() {
 async fn run(workers: usize, jobs: usize) -> Option<Measured> {
     let (nats, redis, postgres) = (Nats::start()?, Redis::start()?, Postgres::start()?);
     let folder = tempfile::tempdir().unwrap();
-    let maitred = Maitred::new(folder.path())
+    let maitred = maitred(folder.path())
         .set("nats.url", nats.url())
         .set("redis.url", redis.url())
         .set("postgres.url", postgres.url())

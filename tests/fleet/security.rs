@@ -1,10 +1,9 @@
 //! Who may connect, who may do what, and that no secret is ever told.
 
+use maitred_testkit::{Nats, NatsConfig};
 mod credentials;
 mod permissions;
 mod tls;
-
-use crate::common::servers::{Nats, NatsConfig};
 
 /// A server with the users of deploy/nats/permissions.conf.
 fn with_users(max_payload: Option<u64>) -> Option<Nats> {

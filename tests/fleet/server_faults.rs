@@ -14,10 +14,11 @@ mod topology;
 
 use std::time::{Duration, Instant};
 
+use maitred_testkit::Program;
 use serde_json::Value;
 
 use super::faults::{Fleet, PATIENCE, health};
-use crate::common::fleet::{Program, Report, Workload};
+use crate::common::fleet::{Report, Workload};
 
 /// Longer than any test is patient: a job that changes hands was not merely let go.
 const NEVER: Duration = Duration::from_hours(1);
@@ -37,7 +38,7 @@ fn jobs(worker: &mut Program, what: &str) -> u64 {
 fn until_it_complains(worker: &mut Program, words: &[&str]) -> Duration {
     let start = Instant::now();
     let mut told = (0, String::new());
-    let found = crate::common::servers::poll(PATIENCE, || {
+    let found = maitred_testkit::poll(PATIENCE, || {
         told = health(worker, "/readyz");
         (told.0 == 503 && words.iter().all(|word| told.1.contains(word))).then_some(())
     });

@@ -12,10 +12,10 @@ use maitred::job::{Job, Limits};
 use maitred::result::{AnalysisResult, Outcome};
 use maitred::scheduler::Lane;
 use maitred::telemetry::TraceContext;
+use maitred_testkit::{Maitred, Nats, NatsConfig};
 use tempfile::TempDir;
 
-use crate::common::fleet::Maitred;
-use crate::common::servers::{Nats, NatsConfig};
+use crate::common::fleet::maitred;
 
 /// A server, and the program that is set to it.
 pub struct Fleet {
@@ -52,7 +52,7 @@ impl Fleet {
     pub fn bare(config: &NatsConfig) -> Option<Self> {
         let nats = Nats::start_with(config)?;
         let folder = tempfile::tempdir().unwrap();
-        let program = Maitred::new(folder.path()).set("nats.url", nats.url());
+        let program = maitred(folder.path()).set("nats.url", nats.url());
         Some(Self { program, nats, folder })
     }
 

@@ -8,10 +8,10 @@ use maitred::broker::nats::{Backfills, DeadLetters, Order, Presence};
 use maitred::broker::presence::{Home, Worker};
 use maitred::broker::wire::{DeadLetter, Reason};
 use maitred::scheduler::Lane;
+use maitred_testkit::{Nats, NatsConfig};
 use serde_json::json;
 use time::OffsetDateTime;
 
-use crate::common::servers::{Nats, NatsConfig};
 use crate::ground::{Ground, maitred, until};
 
 fn worker(name: &str) -> Worker {

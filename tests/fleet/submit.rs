@@ -12,12 +12,11 @@ use maitred::job::{Job, Limits, WIRE_VERSION};
 use maitred::result::Outcome;
 use maitred::scheduler::Lane;
 use maitred::telemetry::TraceContext;
+use maitred_testkit::{LIMIT, NatsConfig, Ran};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use time::OffsetDateTime;
 
-use crate::common::fleet::Ran;
-use crate::common::servers::{LIMIT, NatsConfig};
 use crate::standin::{Fleet, answer};
 
 const PATIENCE: Duration = Duration::from_secs(2);

@@ -7,10 +7,10 @@ use futures_util::StreamExt;
 use maitred::broker::nats::{Broker, BrokerError, Link};
 use maitred::broker::topology::{Action, Difference, Topology};
 use maitred::config::{NatsSettings, Secret, SecretUrl, Settings};
+use maitred_testkit::{LIMIT, Nats, NatsConfig, Ran};
 use tokio::sync::watch;
 
-use crate::common::fleet::{Maitred, Ran};
-use crate::common::servers::{LIMIT, Nats, NatsConfig};
+use crate::common::fleet::maitred;
 
 /// The default settings for this server, with a quick eye on the connection.
 pub fn settings(url: &str) -> NatsSettings {
@@ -38,7 +38,7 @@ async fn stream_names(nats: &Nats) -> Vec<String> {
 #[tokio::test(flavor = "multi_thread")]
 async fn init_makes_everything_once_and_a_dry_run_nothing() {
     let Some(nats) = Nats::start() else { return };
-    let maitred = Maitred::new(nats.folder()).set("nats.url", nats.url());
+    let maitred = maitred(nats.folder()).set("nats.url", nats.url());
     let lines =
         |ran: Ran, start: &str| ran.ended(0).stdout.lines().filter(|line| line.starts_with(start)).count();
     assert_eq!(lines(maitred.run(&["init", "--dry-run"]), "would create "), 12);
@@ -162,7 +162,7 @@ async fn what_cannot_be_changed_is_refused_before_anything_is_done() {
         ..stream::Config::default()
     };
     context(&nats).await.create_stream(wrong).await.unwrap();
-    let maitred = Maitred::new(nats.folder()).set("nats.url", nats.url());
+    let maitred = maitred(nats.folder()).set("nats.url", nats.url());
     for arguments in [&["init", "--dry-run"][..], &["init"]] {
         let refused = maitred.run(arguments).ended(1);
         refused.told(&["stream REVIEW_JOBS: retention is workqueue, limits is wanted"]);
@@ -202,7 +202,7 @@ async fn an_account_without_jetstream_is_told_from_one_that_is_empty() {
     let lines = "accounts { A: { users: [ { user: me, password: pw } ] } }\n".to_owned();
     let without = NatsConfig { lines, login: Some("me:pw".to_owned()), ..NatsConfig::default() };
     let Some(nats) = Nats::start_with(&without) else { return };
-    let refused = Maitred::new(nats.folder()).set("nats.url", nats.url()).run(&["init"]).ended(1);
+    let refused = maitred(nats.folder()).set("nats.url", nats.url()).run(&["init"]).ended(1);
     refused.told(&["without JetStream"]);
 }
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use maitred_testkit::Redis;
 use proptest::prelude::*;
 
 use super::*;
@@ -11,7 +12,6 @@ use crate::job::Review;
 use crate::selection::representative::Representative;
 use crate::selection::vector::UnitVector;
 use crate::store::contract::{self, block_on, facts_of, key, last_of, representative_of};
-use crate::store::servers::Redis;
 use crate::store::{AspectRate, FactStore, ReviewFacts};
 
 fn settings() -> RedisSettings {

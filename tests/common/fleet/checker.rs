@@ -11,7 +11,7 @@ use serde::Deserialize;
 use tokio::io::AsyncReadExt;
 use tokio::time::interval;
 
-use crate::common::servers::connect;
+use maitred_testkit::connect;
 
 /// The jobs of a test and the server they went through.
 #[derive(Debug)]

@@ -1,10 +1,17 @@
 //! The program among its servers, the work it is given, and the promise held against both.
 #![allow(dead_code, unused_imports, reason = "each test binary uses what it needs of this")]
 
+use std::path::Path;
+
+use maitred_testkit::Maitred;
+
 mod checker;
-mod program;
 mod workload;
 
 pub use checker::{Checker, Report};
-pub use program::{Maitred, Program, Ran};
 pub use workload::{Workload, real_restaurants};
+
+/// The program that these tests are about, with its default settings, in this folder.
+pub fn maitred(folder: &Path) -> Maitred {
+    Maitred::new(Path::new(env!("CARGO_BIN_EXE_maitred")), folder)
+}

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use crate::common::servers::variable;
+use maitred_testkit::variable;
 
 /// Made-up restaurants. The same seed gives the same reviews, byte for byte.
 #[derive(Debug, Clone)]

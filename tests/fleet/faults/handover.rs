@@ -1,8 +1,9 @@
 //! Jobs that go from a worker that is no more, or that nobody hears, to one that was there all along.
 
+use maitred_testkit::{Mode, Proxy};
+
 use super::{ACK_WAIT, Fleet, settled, until_ready};
 use crate::common::fleet::Workload;
-use crate::common::servers::{Mode, Proxy};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_jobs_of_a_dead_worker_go_to_one_that_was_there_all_along() {

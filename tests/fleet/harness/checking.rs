@@ -4,10 +4,10 @@ use async_nats::jetstream::consumer::pull;
 use async_nats::jetstream::message::PublishMessage;
 use async_nats::jetstream::{self, Context, stream};
 use maitred::broker::names;
+use maitred_testkit::{LIMIT, Nats};
 use serde_json::json;
 
 use crate::common::fleet::Checker;
-use crate::common::servers::{LIMIT, Nats};
 
 /// The streams, as far as the checker reads them.
 async fn streams(nats: &Nats) -> Context {

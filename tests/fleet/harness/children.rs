@@ -7,11 +7,11 @@ use std::process::Command;
 use maitred::config::Settings;
 use maitred::input::{Columns, InputOptions, JobReader, JobTemplate};
 use maitred::job::Analysis;
+use maitred_testkit::{Process, Redis, Spec, wait_until};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::common::fleet::{Maitred, Workload, real_restaurants};
-use crate::common::servers::{Process, Redis, Spec, wait_until};
+use crate::common::fleet::{Workload, maitred, real_restaurants};
 
 /// A shell that starts another program and waits for it; the other program's id.
 fn family(folder: &Path) -> (Process, i32) {
@@ -81,7 +81,7 @@ fn a_killed_test_leaves_no_server_behind() {
 #[test]
 fn a_command_runs_with_the_settings_of_the_test_and_no_others() {
     let folder = tempfile::tempdir().unwrap();
-    let maitred = Maitred::new(folder.path()).set("nats.url", "nats://127.0.0.1:1");
+    let maitred = maitred(folder.path()).set("nats.url", "nats://127.0.0.1:1");
     let ran = maitred.run(&["config", "show"]).ended(0);
     assert!(ran.stdout.contains("nats://127.0.0.1:1"), "{}", ran.stdout);
     maitred

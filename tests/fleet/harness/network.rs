@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::common::servers::{LIMIT, Mode, Proxy};
+use maitred_testkit::{LIMIT, Mode, Proxy};
 
 /// A server that says what it hears, and its port. Its threads end with the test's process.
 fn echo() -> u16 {

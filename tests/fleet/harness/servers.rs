@@ -4,9 +4,8 @@ use std::time::Duration;
 
 use async_nats::connection::State;
 use async_nats::jetstream::{self, Context, stream};
+use maitred_testkit::{Nats, NatsConfig, Postgres, Redis, RedisConfig, connect};
 use tokio::time::timeout;
-
-use crate::common::servers::{Nats, NatsConfig, Postgres, Redis, RedisConfig, connect};
 
 async fn with_a_stream(nats: &Nats) -> Context {
     let context = jetstream::new(nats.connect().await);

@@ -3,11 +3,11 @@
 use maitred::broker::nats::{Broker, BrokerError};
 use maitred::broker::topology::Topology;
 use maitred::config::{NatsSettings, Secret};
+use maitred_testkit::{Nats, NatsConfig};
 use nkeys::KeyPair;
 
 use super::{url_as, with_users};
-use crate::common::fleet::Maitred;
-use crate::common::servers::{Nats, NatsConfig};
+use crate::common::fleet::maitred;
 use crate::topology::{settings, wait_link};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -16,7 +16,7 @@ async fn a_password_is_in_no_message_and_in_no_log_right_or_wrong() {
     let wrong = format!("nats://operator:S3CRET@{}", nats.address());
     let right = url_as(&nats, "operator");
     for (url, secret, code) in [(wrong, "S3CRET", 1), (right, "operatorpw", 0)] {
-        let maitred = Maitred::new(nats.folder()).set("nats.url", url);
+        let maitred = maitred(nats.folder()).set("nats.url", url);
         for arguments in [&["-vvv", "init"][..], &["-vvv", "config", "show"]] {
             let ran = maitred.run(arguments);
             let said = ran.stdout.clone() + &ran.stderr;

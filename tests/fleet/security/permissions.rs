@@ -8,12 +8,12 @@ use futures_util::StreamExt;
 use maitred::broker::backfill::Bound;
 use maitred::broker::nats::{Backfills, Broker, Order};
 use maitred::broker::topology::Topology;
+use maitred_testkit::{LIMIT, Nats, wait_until};
 use time::OffsetDateTime;
 use tokio::io::AsyncReadExt;
 
 use super::{url_as, with_users};
-use crate::common::fleet::{Maitred, Workload};
-use crate::common::servers::{LIMIT, Nats, wait_until};
+use crate::common::fleet::{Workload, maitred};
 use crate::topology::settings;
 
 /// A plain client of one of the users.
@@ -54,7 +54,7 @@ async fn refuses(nats: &Nats, user: &jetstream::Context, subjects: &[&'static st
 /// A server with users on which the operator has run `maitred init`.
 fn made() -> Option<Nats> {
     let nats = with_users(None)?;
-    let maitred = Maitred::new(nats.folder()).set("nats.url", url_as(&nats, "operator"));
+    let maitred = maitred(nats.folder()).set("nats.url", url_as(&nats, "operator"));
     maitred.run(&["init"]).ended(0);
     Some(nats)
 }
@@ -196,7 +196,7 @@ async fn the_fleet_does_its_work_as_three_users_and_nothing_is_refused() {
     // So small that the largest job and the dead letter go into the bucket.
     let Some(nats) = with_users(Some(140_000)) else { return };
     let as_user = |user: &str| {
-        let maitred = Maitred::new(nats.folder()).set("nats.url", url_as(&nats, user));
+        let maitred = maitred(nats.folder()).set("nats.url", url_as(&nats, user));
         maitred
             .set("engine.backend", "sim")
             .set("sim.step", "1us")

@@ -5,8 +5,8 @@ use std::process::{Command, Stdio};
 
 use maitred::broker::nats::{Broker, BrokerError};
 use maitred::config::NatsSettings;
+use maitred_testkit::{Nats, NatsConfig, skipped};
 
-use crate::common::servers::{Nats, NatsConfig, skipped};
 use crate::topology::settings;
 
 /// A certificate authority, and certificates that it signed, made for one test.

@@ -1,9 +1,10 @@
 //! Rows "NATS absent at start", "Redis down", "Postgres down": the order in which things start does not matter.
 
+use maitred_testkit::{Nats, Postgres, Redis, wait_until};
+
 use super::super::faults::{ACK_WAIT, Fleet, health, until_ready};
 use super::{said, until_it_complains};
 use crate::common::fleet::Workload;
-use crate::common::servers::{Nats, Postgres, Redis, wait_until};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_that_is_started_first_waits_for_its_server_and_for_its_streams() {

@@ -9,10 +9,11 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use maitred_testkit::{on_path, skipped, wait_until};
+
 use super::super::faults::{Fleet, settled, until_ready};
 use super::said;
 use crate::common::fleet::Workload;
-use crate::common::servers::{on_path, skipped, wait_until};
 
 /// Adds the seconds in a file to the wall clock, and to no other.
 const SHIFT: &str = r#"

@@ -2,12 +2,12 @@
 
 use std::time::{Duration, Instant};
 
+use maitred_testkit::{Maitred, Mode, Proxy, poll, wait_until};
 use rstest::rstest;
 
 use super::super::faults::{ACK_WAIT, Fleet, settled, until_ready};
 use super::{NEVER, jobs, said, until_it_complains};
-use crate::common::fleet::{Maitred, Workload};
-use crate::common::servers::{Mode, Proxy, poll, wait_until};
+use crate::common::fleet::Workload;
 
 /// Jobs take a second or two each, so that some are running and some are queued when something happens.
 fn slow(fleet: &Fleet) -> Maitred {

@@ -3,13 +3,13 @@
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
+use maitred_testkit::{Postgres, wait_until};
 use nix::sys::signal::Signal;
 use rstest::rstest;
 
 use super::super::faults::{Fleet, until_ready};
 use super::{said, work};
 use crate::common::fleet::Workload;
-use crate::common::servers::{Postgres, wait_until};
 
 /// What happens to Postgres.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

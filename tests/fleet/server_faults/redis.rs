@@ -1,11 +1,11 @@
 //! Row "Redis down, slow, WRONGTYPE, maxmemory": it costs time, no job.
 
+use maitred_testkit::{Redis, wait_until};
 use rstest::rstest;
 
 use super::super::faults::{Fleet, until_ready};
 use super::{said, work};
 use crate::common::fleet::Workload;
-use crate::common::servers::{Redis, wait_until};
 
 /// What happens to Redis.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

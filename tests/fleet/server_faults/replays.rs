@@ -8,12 +8,12 @@ use futures_util::StreamExt;
 use maitred::broker::names;
 use maitred::result::AnalysisResult;
 use maitred::scheduler::Lane;
+use maitred_testkit::{LIMIT, wait_until};
 use serde_json::Value;
 
 use super::super::faults::{Fleet, PATIENCE, health, until_ready};
 use super::jobs;
 use crate::common::fleet::{Checker, Workload};
-use crate::common::servers::{LIMIT, wait_until};
 use crate::ground::until;
 
 /// A result of a backfill, as it lies in the stream.

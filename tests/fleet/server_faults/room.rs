@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use async_nats::jetstream;
+use maitred_testkit::{Nats, NatsConfig, wait_until};
 
 use super::super::faults::{ACK_WAIT, Fleet, settled, until_ready};
 use super::{jobs, said};
 use crate::common::fleet::Workload;
-use crate::common::servers::{Nats, NatsConfig, wait_until};
 
 /// All that the server may store.
 const STORE: u64 = 8 << 20;

@@ -15,10 +15,9 @@ use maitred::store::metrics::{
 };
 use maitred::store::postgres::{PostgresStore, migrate, pending};
 use maitred::telemetry::{TtftQuantiles, Window};
+use maitred_testkit::{LIMIT, Postgres};
 use sqlx::{Connection, PgConnection};
 use time::macros::datetime;
-
-use crate::common::servers::{LIMIT, Postgres};
 
 const ROLES: &str = include_str!("../../../deploy/postgres/roles.sql");
 

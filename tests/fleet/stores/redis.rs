@@ -8,8 +8,7 @@ use maitred::config::{RedisSettings, Secret, SecretUrl};
 use maitred::selection::representative::Representative;
 use maitred::store::redis::{FAILURES, RedisFacts};
 use maitred::store::{FactKey, FactStore, ReviewFacts, StoreError};
-
-use crate::common::servers::{LIMIT, Redis, RedisConfig};
+use maitred_testkit::{LIMIT, Redis, RedisConfig};
 
 /// So long that no test sees its end.
 const NO_END: Duration = Duration::from_hours(24);

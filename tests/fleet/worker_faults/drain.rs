@@ -6,11 +6,10 @@ use async_nats::jetstream::AckKind;
 use futures_util::StreamExt;
 use maitred::broker::names;
 use maitred::scheduler::Lane;
+use maitred_testkit::{LIMIT, Maitred};
 use nix::sys::signal::Signal;
 
 use super::team::{Member, Team};
-use crate::common::fleet::Maitred;
-use crate::common::servers::LIMIT;
 
 /// A worker with one job running and four queued.
 async fn busy(change: impl FnOnce(Maitred) -> Maitred) -> Option<(Team, Member, Vec<String>)> {

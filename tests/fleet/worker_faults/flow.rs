@@ -6,10 +6,10 @@ use async_nats::HeaderMap;
 use futures_util::StreamExt;
 use maitred::broker::names;
 use maitred::scheduler::Lane;
+use maitred_testkit::wait_until;
 use time::OffsetDateTime;
 
 use super::team::{Member, Team, job_of};
-use crate::common::servers::wait_until;
 use crate::ground::until;
 
 const LIMIT: Duration = Duration::from_mins(5);
@@ -58,7 +58,7 @@ async fn a_flood_of_tiny_jobs_neither_fills_the_memory_nor_lets_a_lease_end() {
     else {
         return;
     };
-    let info = |program: crate::common::fleet::Maitred| program.set("log.level", "info");
+    let info = |program: maitred_testkit::Maitred| program.set("log.level", "info");
     let workers = ["w-1", "w-2"].map(|name| team.worker_with(name, info));
     let begun = Instant::now();
     publish_flood(&team, jobs).await;

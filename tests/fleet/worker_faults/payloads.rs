@@ -4,10 +4,10 @@ use async_nats::HeaderMap;
 use maitred::broker::names;
 use maitred::broker::wire::codes;
 use maitred::scheduler::Lane;
+use maitred_testkit::LIMIT;
 use serde_json::{Value, json};
 
 use super::team::{Team, job, job_of};
-use crate::common::servers::LIMIT;
 use crate::ground::until;
 
 /// A message as anybody might publish it.

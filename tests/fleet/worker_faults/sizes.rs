@@ -8,16 +8,16 @@ use maitred::broker::wire::codes;
 use maitred::digest::bytes_digest;
 use maitred::result::AnalysisResult;
 use maitred::scheduler::Lane;
+use maitred_testkit::NatsConfig;
 use serde_json::json;
 
 use super::team::{Team, job};
 use crate::common::fleet::Checker;
-use crate::common::servers::NatsConfig;
 use crate::ground::until;
 
 const LIMIT: Duration = Duration::from_mins(3);
 
-fn quick(program: crate::common::fleet::Maitred) -> crate::common::fleet::Maitred {
+fn quick(program: maitred_testkit::Maitred) -> maitred_testkit::Maitred {
     program.set("sim.step", "10us").set("sim.token", "10ns")
 }
 

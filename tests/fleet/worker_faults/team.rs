@@ -15,13 +15,13 @@ use maitred::broker::nats::attempts::Attempts;
 use maitred::broker::wire::{DeadLetter, decode_result};
 use maitred::result::AnalysisResult;
 use maitred::scheduler::Lane;
+use maitred_testkit::{Maitred, NatsConfig, Program, poll};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use crate::common::fleet::{Checker, Maitred, Program};
-use crate::common::servers::{NatsConfig, poll};
+use crate::common::fleet::{Checker, maitred};
 use crate::ground::Ground;
 
 /// Short, so that what waits for the end of a lease does not wait long.
@@ -64,7 +64,7 @@ impl Team {
     pub async fn with(config: &NatsConfig, change: impl FnOnce(Maitred) -> Maitred) -> Option<Self> {
         let ground = Ground::with(config, |settings| settings.nats.ack_wait = ACK_WAIT).await?;
         let folder = tempfile::tempdir().unwrap();
-        let program = Maitred::new(folder.path())
+        let program = maitred(folder.path())
             .set("nats.url", ground.nats.url())
             .set("nats.ack_wait", format!("{}s", ACK_WAIT.as_secs()))
             .set("engine.backend", "sim")
@@ -214,7 +214,7 @@ impl Member {
     #[track_caller]
     pub fn wait_health(&mut self, path: &str, code: u16) {
         let mut last = None;
-        let found = poll(crate::common::servers::LIMIT, || {
+        let found = poll(maitred_testkit::LIMIT, || {
             last = self.health(path);
             last.as_ref().is_some_and(|(found, _)| *found == code).then_some(())
         });
@@ -231,7 +231,7 @@ impl Member {
     /// Waits until that number is so.
     #[track_caller]
     pub fn wait_jobs(&self, field: &str, so: impl Fn(u64) -> bool) {
-        crate::common::servers::wait_until(field, || so(self.jobs(field)));
+        maitred_testkit::wait_until(field, || so(self.jobs(field)));
     }
 
     /// What it says it has worked.

@@ -28,6 +28,7 @@ impl Port {
         }
     }
 
+    /// Its number.
     pub const fn number(&self) -> u16 {
         self.number
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 use tempfile::TempDir;
 
-use super::{LIMIT, Port, Process, Spec, poll};
+use crate::{LIMIT, Port, Process, Spec, poll};
 
 /// How a server shows that it is ready, and how it is asked to end.
 #[derive(Debug, Clone, Copy)]
@@ -38,6 +38,7 @@ impl Server {
         server
     }
 
+    /// The port it listens on.
     pub const fn port(&self) -> u16 {
         self.port.number()
     }

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
-use super::{Manners, Port, Server, Spec, cache_home, installed, on_path, variable};
+use crate::{Manners, Port, ROOT, Server, Spec, cache_home, installed, on_path, variable};
 
 /// Older ones lose streams when they crash.
 const LEAST: [u32; 3] = [2, 10, 25];
@@ -40,6 +40,7 @@ pub struct Nats {
 }
 
 impl Nats {
+    /// How it shows itself and is ended.
     pub const MANNERS: Manners = Manners { ready: greets, end: Signal::SIGTERM, tidy: None };
 
     /// A server as it runs in production, ready; `None` where there is none.
@@ -47,6 +48,7 @@ impl Nats {
         Self::start_with(&NatsConfig::default())
     }
 
+    /// The same, with what is different.
     pub fn start_with(config: &NatsConfig) -> Option<Self> {
         let program = Self::program()?;
         let folder = tempfile::tempdir().unwrap();
@@ -60,6 +62,7 @@ impl Nats {
         Some(Self { server: Server::start(spec, port, folder, Self::MANNERS), login: config.login.clone() })
     }
 
+    /// Where clients connect, with the login of the test.
     pub fn url(&self) -> String {
         let login = self.login.as_ref().map(|login| format!("{login}@")).unwrap_or_default();
         format!("nats://{login}{}", self.address())
@@ -140,7 +143,7 @@ fn render(config: &NatsConfig, port: u16, folder: &Path) -> String {
 /// A line that includes a file of deploy/nats. The server takes all paths for relative ones.
 fn include(folder: &Path, file: &str) -> String {
     let up = "../".repeat(folder.components().count());
-    format!("include \"{up}{}/deploy/nats/{file}\"\n", env!("CARGO_MANIFEST_DIR"))
+    format!("include \"{up}{ROOT}/deploy/nats/{file}\"\n")
 }
 
 /// Such as 2.14.6; zeros where it does not say.

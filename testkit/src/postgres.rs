@@ -11,7 +11,7 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 use nix::unistd::{User, getuid};
 
-use super::{Manners, Port, Process, Server, Spec, installed, on_path, skipped};
+use crate::{Manners, Port, Process, Server, Spec, installed, on_path, skipped};
 
 /// It is asked not to wait for its clients. A killed one leaves a segment of shared memory behind; one that ends at
 /// once by itself does not.
@@ -39,6 +39,7 @@ impl Postgres {
         Self::start_with(&PostgresConfig::default())
     }
 
+    /// The same, with what is different.
     pub fn start_with(config: &PostgresConfig) -> Option<Self> {
         let bin = installed("postgres", candidates())?.parent().unwrap().to_owned();
         let user = user()?;
@@ -151,9 +152,9 @@ fn user() -> Option<Option<(u32, u32)>> {
 /// A fresh cluster, made once for all tests: `initdb` takes seconds, a copy does not.
 fn template(bin: &Path, user: Option<(u32, u32)>) -> PathBuf {
     let version = bin.to_string_lossy().replace('/', "-");
-    // The tests of the library itself have no such folder.
-    let kept = option_env!("CARGO_TARGET_TMPDIR").map_or_else(std::env::temp_dir, PathBuf::from);
-    let template = kept.join(format!("postgres{version}-{}", user.map_or(0, |(uid, _)| uid)));
+    let kept = std::env::temp_dir();
+    let owner = user.map_or_else(|| getuid().as_raw(), |(uid, _)| uid);
+    let template = kept.join(format!("maitred-postgres{version}-{}-{owner}", getuid()));
     if !template.is_dir() {
         let folder = tempfile::tempdir().unwrap();
         own(&[folder.path()], user);

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
-use super::{Manners, Port, Server, Spec, installed, on_path};
+use crate::{Manners, Port, ROOT, Server, Spec, installed, on_path};
 
 /// What a test wants to be different.
 #[derive(Debug, Clone, Default)]
@@ -27,6 +27,7 @@ pub struct Redis {
 }
 
 impl Redis {
+    /// How it shows itself and is ended.
     pub const MANNERS: Manners = Manners { ready: answers, end: Signal::SIGTERM, tidy: None };
 
     /// A server as it runs in production, ready; `None` where there is none.
@@ -34,6 +35,7 @@ impl Redis {
         Self::start_with(&RedisConfig::default())
     }
 
+    /// The same, with what is different.
     pub fn start_with(config: &RedisConfig) -> Option<Self> {
         let program = installed("redis-server", on_path("redis-server"))?;
         let folder = tempfile::tempdir().unwrap();
@@ -44,6 +46,7 @@ impl Redis {
         Some(Self { server: Server::start(spec, port, folder, Self::MANNERS), login: config.login.clone() })
     }
 
+    /// Where clients connect, with the login of the test.
     pub fn url(&self) -> String {
         let login = self.login.as_ref().map(|login| format!("{login}@")).unwrap_or_default();
         format!("redis://{login}{}", self.address())
@@ -86,6 +89,9 @@ fn answers(port: u16) -> bool {
 
 /// The file that is deployed, on another port.
 fn render(config: &RedisConfig, port: u16, folder: &Path) -> String {
-    let deployed = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/redis/redis.conf");
-    format!("include \"{deployed}\"\nport {port}\ndir \"{}\"\n{}\n", folder.display(), config.lines)
+    format!(
+        "include \"{ROOT}/deploy/redis/redis.conf\"\nport {port}\ndir \"{}\"\n{}\n",
+        folder.display(),
+        config.lines
+    )
 }

@@ -4,11 +4,12 @@ use std::ffi::OsString;
 use std::ops::{Deref, DerefMut};
 use std::path::{Path, PathBuf};
 
-use crate::common::servers::{LIMIT, Process, Spec, poll, variable};
+use crate::{LIMIT, Process, Spec, poll, variable};
 
-/// A folder with the program in it, and its settings.
+/// The program, the folder that it runs in, and its settings.
 #[derive(Debug, Clone)]
 pub struct Maitred {
+    program: PathBuf,
     folder: PathBuf,
     environment: Vec<(OsString, OsString)>,
 }
@@ -18,7 +19,9 @@ pub struct Maitred {
 pub struct Ran {
     /// The exit code, or minus the signal that killed it.
     pub code: i32,
+    /// All that it printed.
     pub stdout: String,
+    /// All that it said on stderr.
     pub stderr: String,
 }
 
@@ -30,11 +33,11 @@ pub struct Program {
 
 impl Maitred {
     /// The program with its default settings. Of the test's environment it sees only where the models are.
-    pub fn new(folder: &Path) -> Self {
+    pub fn new(program: &Path, folder: &Path) -> Self {
         let passed = ["PATH", "HOME", "XDG_CACHE_HOME", "MAITRED_MODELS_DIR"];
         let environment = passed.iter().filter_map(|name| Some((name.into(), variable(name)?.into())));
         let environment = environment.chain([("RUST_BACKTRACE".into(), "1".into())]).collect();
-        Self { folder: folder.to_owned(), environment }
+        Self { program: program.to_owned(), folder: folder.to_owned(), environment }
     }
 
     /// With this value for a setting, such as `nats.url`.
@@ -55,7 +58,7 @@ impl Maitred {
 
     /// Starts a command; what it says goes to `<name>.out` and `<name>.err` in the folder.
     pub fn start(&self, name: &str, arguments: &[&str]) -> Program {
-        let mut spec = Spec::new(name, Path::new(env!("CARGO_BIN_EXE_maitred")), &self.folder);
+        let mut spec = Spec::new(name, &self.program, &self.folder);
         spec.environment.clone_from(&self.environment);
         spec.apart = true;
         Program { process: Process::start(spec.arguments(arguments)) }
@@ -117,6 +120,7 @@ impl DerefMut for Program {
 impl Ran {
     /// The run, if it ended with `code`.
     #[track_caller]
+    #[expect(clippy::return_self_not_must_use, reason = "often the check is all that is wanted")]
     pub fn ended(self, code: i32) -> Self {
         assert_eq!(self.code, code, "{}\n{}", self.stdout, self.stderr);
         self

@@ -14,17 +14,20 @@ use std::time::Duration;
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
 
-use super::{LIMIT, on_path, poll};
+use crate::{LIMIT, on_path, poll};
 
 /// What to run, so that it can be run again.
 #[derive(Debug, Clone)]
 pub struct Spec {
     /// What it is called in messages; its log is `<name>.log`, or `.out` and `.err` where they are kept apart.
     pub name: String,
+    /// The file to run.
     pub program: PathBuf,
+    /// What it is told.
     pub arguments: Vec<OsString>,
     /// The whole environment of the child.
     pub environment: Vec<(OsString, OsString)>,
+    /// Where it runs and where its log is.
     pub folder: PathBuf,
     /// Run as this user and group, when the test is root and the program refuses root.
     pub user: Option<(u32, u32)>,
@@ -45,6 +48,7 @@ pub struct Process {
 }
 
 impl Spec {
+    /// A program without arguments, in this folder; of the environment it sees only the path.
     pub fn new(name: &str, program: &Path, folder: &Path) -> Self {
         Self {
             name: name.to_owned(),
@@ -58,6 +62,7 @@ impl Spec {
         }
     }
 
+    /// With further arguments.
     #[must_use]
     pub fn arguments<A: Into<OsString>>(mut self, arguments: impl IntoIterator<Item = A>) -> Self {
         self.arguments.extend(arguments.into_iter().map(Into::into));
@@ -111,6 +116,7 @@ impl Spec {
 }
 
 impl Process {
+    /// Starts it.
     pub fn start(spec: Spec) -> Self {
         let started_at = std::fs::metadata(spec.log()).map_or(0, |log| log.len() as usize);
         let child =
@@ -125,18 +131,22 @@ impl Process {
         *self = Self::start(spec);
     }
 
+    /// What it was started with.
     pub const fn spec(&self) -> &Spec {
         &self.spec
     }
 
+    /// What it is started with the next time.
     pub const fn spec_mut(&mut self) -> &mut Spec {
         &mut self.spec
     }
 
+    /// Its process id.
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
 
+    /// The folder that it runs in.
     pub fn folder(&self) -> &Path {
         &self.spec.folder
     }
@@ -159,6 +169,7 @@ impl Process {
         self.ended
     }
 
+    /// Whether it has not ended.
     pub fn is_running(&mut self) -> bool {
         self.ended().is_none()
     }

@@ -10,7 +10,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::Port;
+use crate::Port;
 
 /// What the network does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,6 +64,7 @@ impl Proxy {
         Self { port, state, end: Some(end), thread: Some(thread) }
     }
 
+    /// Where clients connect.
     pub const fn port(&self) -> u16 {
         self.port.number()
     }

@@ -1,12 +1,14 @@
-//! Real servers and programs as child processes of a test: each in a folder of its own, on a port of its own.
+//! Real servers, and the program itself, as child processes of a test or of the load test: each in a folder of its
+//! own, on a port of its own.
 //!
 //! - Nothing outlives the test: children die with their owner, with the process group, and by the kernel when the
 //!   test itself is killed.
 //! - Whatever a child wrote is in a file in its folder, and on stderr when the test panics.
 //! - `start` is `None` where the server is not installed, said on stderr; under `CI` that is a failure.
-//! - It knows nothing of the package, so that the library's own tests can use it too.
+//! - It knows nothing of the library, so that the library's own tests can use it too.
 //! - All calls block until what they say is true; none of them sleeps and hopes.
-#![allow(dead_code, unused_imports, reason = "each test binary uses what it needs of this")]
+//! - What cannot be arranged is a panic, which says why: the caller is a test.
+#![allow(clippy::missing_panics_doc, reason = "each of these panics where its test cannot go on")]
 
 use std::path::PathBuf;
 use std::thread;
@@ -16,6 +18,7 @@ mod nats;
 mod port;
 mod postgres;
 mod process;
+mod program;
 mod proxy;
 mod redis;
 mod server;
@@ -24,9 +27,13 @@ pub use nats::{Nats, NatsConfig, connect};
 pub use port::Port;
 pub use postgres::{Postgres, PostgresConfig};
 pub use process::{Process, Spec};
+pub use program::{Maitred, Program, Ran};
 pub use proxy::{Mode, Proxy};
 pub use redis::{Redis, RedisConfig};
 pub use server::{Manners, Server};
+
+/// The repository, whose configuration files the servers are started with.
+const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 
 /// How long anything may take before it is taken for broken: generous, because the machine may be busy.
 pub const LIMIT: Duration = Duration::from_mins(1);
