@@ -24,6 +24,7 @@ pub enum EngineKind {
 
 /// `[engine]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of its own in the file")]
 pub struct EngineSettings {
     /// What runs the requests.
     pub backend: EngineKind,

@@ -1,4 +1,4 @@
-//! What the models need of a GPU's memory: arithmetic, no calls. [`placement`] decides with it where they go.
+//! What the models need of a GPU's memory: arithmetic, no calls. [`Placement`] decides with it where they go.
 //!
 //! What llama.cpp takes on a device is known before anything is loaded:
 //! - the **weights**, once;
@@ -165,8 +165,7 @@ pub struct Need {
 }
 
 impl Need {
-    /// The need of a language model with `layers` on the device (more than it has means all of it), and of
-    /// `embedders`, each with a context of its own.
+    /// The need of a language model with `layers` on the device; more than it has means all of it.
     pub fn new(model: ModelFacts, context: ContextNeed, layers: u64) -> Self {
         Self { model, context, beside: 0, layers }
     }
@@ -178,6 +177,11 @@ impl Need {
         let compute = compute(&facts, tokens, tokens, true);
         self.beside = self.beside.saturating_add(model.weights).saturating_add(compute);
         self
+    }
+
+    /// Layers on the device.
+    pub fn layers(&self) -> u64 {
+        self.layers.min(self.model.layers)
     }
 
     /// Weights on the device, those of embedding models not counted. An upper bound where only some layers go

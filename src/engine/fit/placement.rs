@@ -43,13 +43,13 @@ pub struct Gpu {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Shortfall {
     /// The program cannot use any.
-    #[error("this program was built without GPU support; build it with the feature cuda, vulkan or metal")]
+    #[error("this program was built without GPU support, build it with the feature cuda, vulkan or metal")]
     NoSupport,
     /// None is there, or its driver is not.
-    #[error("no GPU was found; check that its driver is installed and that this process may use it")]
+    #[error("none was found, check that its driver is installed and that this process may use it")]
     NoDevice,
     /// Fewer are there.
-    #[error("engine.devices asks for GPU {asked}, but only {found} found, counted from 0")]
+    #[error("engine.devices names GPU {asked}, but there are {found}, counted from 0")]
     UnknownDevice {
         /// The one asked for.
         asked: u32,
@@ -58,8 +58,8 @@ pub enum Shortfall {
     },
     /// What is asked for does not fit.
     #[error(
-        "{needed} are needed on {devices}, where {free} are free: lower engine.context_cells (at most {cells} would \
-         fit) or engine.gpu_layers, choose a smaller cache type, or free memory there"
+        "{needed} are needed on {devices}, where {free} are free, so lower engine.context_cells (at most {cells} \
+         would fit) or engine.gpu_layers, choose a smaller cache type, or free memory there"
     )]
     TooSmall {
         /// What is needed.

@@ -38,7 +38,8 @@ pub(super) fn place(config: &LlamaConfig) -> Result<Placement, LlamaError> {
             config.embedding_models.iter().map(|path| peek(path)).collect::<Result<Vec<_>, _>>()?;
         need(config, language, &embeddings)
     };
-    let placement = Placement::decide(&config.gpu, BUILT_FOR != "CPU", &found, &need)?;
+    let placement =
+        Placement::decide(&config.gpu, BUILT_FOR != "CPU", &found, &need).map_err(LlamaError::Gpu)?;
     if let Some(reason) = &placement.instead {
         tracing::warn!(%reason, "running on the CPU instead of a GPU, as engine.cpu_fallback allows");
     }
@@ -115,7 +116,7 @@ impl Report {
         let need = &self.need;
         let devices = &self.placement.devices;
         let on_cpu = devices.is_empty();
-        // What is free of a machine's memory is ill-defined; the library does not tell it either.
+        // What is free of a machine's memory is ill-defined, and the library does not tell it either: all of it counts.
         let free = if on_cpu { vec![self.machine] } else { self.placement.free() };
         let total = if on_cpu { self.machine } else { devices.iter().map(|device| device.total).sum() };
         let largest = need.largest_cells(&free);
@@ -124,8 +125,8 @@ impl Report {
             build = BUILT_FOR,
             device,
             memory = %Bytes(total),
-            free = %Bytes(free.iter().sum()),
-            gpu_layers = self.placement.layers,
+            free = (!on_cpu).then(|| tracing::field::display(Bytes(free.iter().sum()))),
+            gpu_layers = if on_cpu { 0 } else { need.layers() },
             weights = %Bytes(need.weights()),
             cells = need.cells(),
             cell = %Bytes(need.cell()),

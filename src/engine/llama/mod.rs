@@ -47,10 +47,10 @@ pub enum LlamaError {
     },
     /// The GPUs cannot be used as asked, and the CPU may not stand in.
     #[error(
-        "{0}; or set engine.cpu_fallback = true to run on the CPU where this happens, or engine.gpu_layers = 0 to \
-         leave GPUs alone"
+        "no layers can go to a GPU: {0}; to run on the CPU instead, set engine.cpu_fallback = true or \
+         engine.gpu_layers = 0"
     )]
-    Gpu(#[from] Shortfall),
+    Gpu(Shortfall),
     /// Settings that the library refuses, mostly for want of memory.
     #[error(
         "a context of {cells} cells for {sequences} sequences could not be made ({reason}); \
