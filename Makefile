@@ -1,7 +1,7 @@
 # The commands of the project; each is a script in scripts/, where the settings and the reasons stand.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-pure build models lint audit bench deps servers clean-cache bench-fleet
+.PHONY: help demo test test-pure build cuda models lint audit bench deps servers clean-cache bench-fleet
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -17,6 +17,9 @@ test-pure: ## Run the tests that need neither llama.cpp nor models
 
 build: deps ## Build the release binary, bin/maitred (FEATURES=cuda|vulkan|metal for a GPU)
 	@scripts/build.sh
+
+cuda: deps ## Build bin/maitred-cuda for NVIDIA GPUs, with a CUDA compiler from PyPI (an hour and more; CUDA_ARCH=90)
+	@scripts/build-cuda.sh
 
 models: build ## Fetch the models
 	@scripts/models.sh

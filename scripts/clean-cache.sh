@@ -5,9 +5,11 @@
 set -euo pipefail
 source "$(dirname "$0")/env.sh"
 
-for folder in "$CARGO_TARGET_DIR" "$models_dir" "$cache_home"/servers "$cache_home"/python; do
+for folder in "$CARGO_TARGET_DIR" "$models_dir" "$cache_home"/servers "$cache_home"/python \
+    "$cache_home"/cuda "$cache_home"/target-cuda; do
     case $folder in
-    "$cache_home"/target | "$cache_home"/models | "$cache_home"/servers | "$cache_home"/python)
+    "$cache_home"/target | "$cache_home"/models | "$cache_home"/servers | "$cache_home"/python | "$cache_home"/cuda | \
+        "$cache_home"/target-cuda)
         if [[ -d $folder ]]; then
             say "deleting $folder ($(du -sh "$folder" | cut -f1))"
             rm -rf -- "$folder"

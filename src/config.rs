@@ -4,16 +4,17 @@
 //! [`Settings`] is what the validated values mean. After [`Config::load`] nobody checks a setting again.
 //! Every key, its default and its meaning stand in `config/defaults.toml` beside this file, and only there.
 
+mod engine;
 mod fleet;
 mod layers;
 mod reader;
 mod secret;
 
 use std::collections::BTreeMap;
-use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+pub use self::engine::{ALL_LAYERS, EngineKind, EngineSettings};
 pub use self::fleet::{
     CrashPoint, HealthSettings, LaneWeights, NatsSettings, PostgresSettings, RedisSettings, SimSettings,
     WorkerSettings,
@@ -79,42 +80,6 @@ pub struct ModelSettings {
     pub language: String,
     /// Name or path of the embedding model; `None`: chosen by the reviews' language.
     pub embedding: Option<String>,
-}
-
-/// What runs the requests.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum EngineKind {
-    /// llama.cpp.
-    Llama,
-    /// Modelled times, no model.
-    Sim,
-}
-
-/// `[engine]`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct EngineSettings {
-    /// What runs the requests.
-    pub backend: EngineKind,
-    /// Sequences decoded together.
-    pub sequences: u32,
-    /// Tokens the KV cache holds over all sequences.
-    pub context_cells: u32,
-    /// Tokens in one decode call at most.
-    pub batch_tokens: u32,
-    /// Tokens in one call of the embedding model at most.
-    pub embed_batch_tokens: u32,
-    /// CPU threads; `None`: all cores.
-    pub threads: Option<NonZeroU32>,
-    /// One KV buffer for all sequences.
-    pub kv_unified: bool,
-    /// Flash attention.
-    pub flash_attention: bool,
-    /// Layers on the GPU.
-    pub gpu_layers: u32,
-    /// Which GPU.
-    pub main_gpu: u32,
-    /// A decode call longer than this is stuck.
-    pub step_limit: Duration,
 }
 
 /// `[scheduler]`.
@@ -332,30 +297,6 @@ impl Settings {
             read.problem("sim.crash_at", "use it with engine.backend = \"sim\" only".to_owned());
         }
         read.finish(settings)
-    }
-}
-
-impl EngineSettings {
-    fn read(read: &mut Reader<'_>) -> Self {
-        let engine = Self {
-            backend: read.word("engine.backend", &[("llama", EngineKind::Llama), ("sim", EngineKind::Sim)]),
-            // llama.cpp has 256 sequence ids; some are taken by pinned prefixes.
-            sequences: read.number("engine.sequences", 1..=240),
-            context_cells: read.number("engine.context_cells", 256..=16_777_216),
-            batch_tokens: read.number("engine.batch_tokens", 32..=65_536),
-            embed_batch_tokens: read.number("engine.embed_batch_tokens", 32..=65_536),
-            threads: NonZeroU32::new(read.number("engine.threads", 0..=1024)),
-            kv_unified: read.switch("engine.kv_unified"),
-            flash_attention: read.switch("engine.flash_attention"),
-            gpu_layers: read.number("engine.gpu_layers", 0..=10_000),
-            main_gpu: read.number("engine.main_gpu", 0..=255),
-            step_limit: read.duration("engine.step_limit"),
-        };
-        if engine.batch_tokens > engine.context_cells {
-            let allowed = format!("use at most `engine.context_cells` ({})", engine.context_cells);
-            read.problem("engine.batch_tokens", allowed);
-        }
-        engine
     }
 }
 

@@ -44,7 +44,7 @@ fn config(language: PathBuf, embedding: Option<PathBuf>, unified: bool) -> Llama
             batch_tokens: 256,
             threads: 0,
             unified,
-            flash_attention: true,
+            ..ContextSettings::default()
         },
         embedding: EmbeddingSettings { batch_tokens: 512, batch_texts: 16, threads: 0 },
         engine: EngineConfig::default(),

@@ -3,6 +3,7 @@ use std::time::Duration;
 use rstest::rstest;
 
 use super::*;
+use crate::engine::fit::CacheType;
 
 fn environment(variables: &[(&str, &str)]) -> Vec<(String, String)> {
     variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
@@ -97,6 +98,13 @@ fn a_value_of_the_wrong_shape_is_named(#[case] text: &str, #[case] key: &str) {
 #[case("MAITRED__ENGINE__STEP_LIMIT", "0s", "duration above zero")]
 #[case("MAITRED__ENGINE__KV_UNIFIED", "perhaps", "true or false")]
 #[case("MAITRED__ENGINE__BATCH_TOKENS", "8192", "`engine.context_cells` (4096)")]
+#[case("MAITRED__ENGINE__MICRO_BATCH_TOKENS", "1024", "`engine.batch_tokens` (512)")]
+#[case("MAITRED__ENGINE__MICRO_BATCH_TOKENS", "1", "from 32 to 65536 or \"auto\"")]
+#[case("MAITRED__ENGINE__CACHE_TYPE_K", "q3", "\"f16\" or \"bf16\" or \"q8_0\" or \"q4_0\"")]
+#[case("MAITRED__ENGINE__GPU_LAYERS", "most", "from 0 to 10000 or \"all\"")]
+#[case("MAITRED__ENGINE__DEVICES", "0,0", "\"auto\" or at most 16 different numbers")]
+#[case("MAITRED__ENGINE__DEVICES", "", "\"auto\" or at most 16 different numbers")]
+#[case("MAITRED__ENGINE__CPU_FALLBACK", "maybe", "true or false")]
 #[case("MAITRED__SCHEDULER__LAMBDA", "NaN", "from 0 to")]
 #[case("MAITRED__SCHEDULER__ORDER", "lifo", "\"prefill_cost\" or \"fifo\"")]
 #[case("MAITRED__ANALYSIS__ANALYSES", "sentiment,taste", "sentiment, summary, strengths")]
@@ -115,6 +123,49 @@ fn a_bad_value_says_what_is_allowed_and_where_it_stands(
     assert!(message.contains(allowed), "{message}");
     assert!(message.contains(&format!("environment {name}")), "{message}");
     assert!(message.contains(&format!("`{value}`")), "{message}");
+}
+
+#[test]
+fn what_concerns_the_gpu_changes_nothing_unless_it_is_set() {
+    let engine = Settings::default().engine;
+    assert_eq!(engine.micro_batch_tokens, engine.batch_tokens);
+    assert_eq!((engine.cache_type_k, engine.cache_type_v), (CacheType::F16, CacheType::F16));
+    assert_eq!((engine.gpu_layers, engine.devices), (0, None));
+    assert!(engine.offload_kqv && !engine.cpu_fallback);
+}
+
+#[test]
+fn a_gpu_is_chosen_by_words_numbers_and_lists() {
+    let file = file("[engine]\ngpu_layers = \"all\"\ndevices = [1, 0]\nmicro_batch_tokens = 128\n");
+    let engine = Config::load(Some(file.path()), &[], &[]).unwrap().settings.engine;
+    assert_eq!(engine.gpu_layers, ALL_LAYERS);
+    assert_eq!(engine.devices, Some(vec![1, 0]));
+    assert_eq!((engine.micro_batch_tokens, engine.batch_tokens), (128, 512));
+    let variables = environment(&[("MAITRED__ENGINE__GPU_LAYERS", "20"), ("MAITRED__ENGINE__DEVICES", "1")]);
+    let engine = Config::load(None, &variables, &[]).unwrap().settings.engine;
+    assert_eq!((engine.gpu_layers, engine.devices), (20, Some(vec![1])));
+}
+
+#[rstest]
+#[case::values_without_flash_attention(
+    "flash_attention = false\ncache_type_v = \"q8_0\"\n",
+    "flash_attention"
+)]
+#[case::different_types_on_a_gpu("gpu_layers = 1\ncache_type_k = \"q8_0\"\n", "\"q8_0\" as in")]
+fn types_of_the_cache_that_do_not_go_with_the_rest_are_refused(#[case] engine: &str, #[case] allowed: &str) {
+    let file = file(&format!("[engine]\n{engine}"));
+    let found = problems(Config::load(Some(file.path()), &[], &[]).unwrap_err());
+    assert_eq!((found.len(), found[0].key.as_str()), (1, "engine.cache_type_v"));
+    assert!(found[0].message.contains(allowed), "{}", found[0]);
+}
+
+#[rstest]
+#[case::different_types_on_a_cpu("cache_type_k = \"q8_0\"\n")]
+#[case::keys_without_flash_attention("flash_attention = false\ncache_type_k = \"q4_0\"\n")]
+#[case::both_on_a_gpu("gpu_layers = \"all\"\ncache_type_k = \"q8_0\"\ncache_type_v = \"q8_0\"\n")]
+fn types_of_the_cache_that_go_with_the_rest_are_taken(#[case] engine: &str) {
+    let file = file(&format!("[engine]\n{engine}"));
+    Config::load(Some(file.path()), &[], &[]).unwrap();
 }
 
 #[test]

@@ -6,6 +6,7 @@
 //!
 //! - [`core`]: the state machine of waiting and running requests; pure but for the [`Backend`] it drives.
 //! - [`handle`]: the thread that owns a core, bounded channels around it, the stuck-step watchdog.
+//! - [`fit`]: what the models need of a GPU and whether they get it; pure.
 //! - [`llama`]: the backend on llama.cpp, the only module with llama calls and `unsafe`.
 //! - [`sim`]: the backend on a virtual clock, for scheduler work and tests of the loop without a model.
 //!
@@ -18,6 +19,7 @@
 pub mod backend;
 pub mod clock;
 pub mod core;
+pub mod fit;
 pub mod handle;
 pub mod labels;
 #[cfg(feature = "llama")]

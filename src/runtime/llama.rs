@@ -7,6 +7,7 @@ use super::{PREFIXES, StartError, policy};
 use crate::analysis::pack::LanguagePack;
 use crate::analysis::reader::{EmbedderInfo, ModelIdentity, ReadSettings, Reader};
 use crate::config::Settings;
+use crate::engine::fit::{DeviceKind, Placement};
 use crate::engine::handle::Server;
 use crate::engine::llama::{
     self, ContextSettings, EmbeddingSettings, LlamaConfig, LlamaContextBackend, Model, Models,
@@ -44,8 +45,9 @@ pub async fn load(settings: &Settings) -> Result<Loaded, StartError> {
     let store = model_store(settings.models.dir.as_deref())?;
     let language_model = store.resolve_as(&settings.models.language, ModelKind::Language)?;
     let embedders = embedders(settings, &store)?;
-    let config = llama_config(settings, &language_model, &embedders);
+    let mut config = llama_config(settings, &language_model, &embedders);
     let models = llama::load(&config).await?;
+    config.engine.device = device_class(&models.placement);
     let mut languages = Vec::new();
     for (index, (spoken, model)) in embedders.iter().enumerate() {
         for &language in spoken {
@@ -100,6 +102,15 @@ impl Loaded {
     }
 }
 
+/// Whose times the scheduler begins with.
+fn device_class(placement: &Placement) -> DeviceClass {
+    match placement.devices.first().map(|device| device.kind) {
+        None => DeviceClass::Cpu,
+        Some(DeviceKind::Integrated) => DeviceClass::IntegratedGpu,
+        Some(DeviceKind::Discrete) => DeviceClass::DiscreteGpu,
+    }
+}
+
 /// Where calibrations are kept: beside the models they belong to.
 fn prepared_dir(models: &Path) -> PathBuf {
     models.join("prepared")
@@ -144,24 +155,25 @@ fn llama_config(
 ) -> LlamaConfig {
     let engine = &settings.engine;
     let threads = engine.threads.map_or(0, std::num::NonZero::get);
-    let on_gpu = engine.gpu_layers > 0 && llama::gpu_available();
-    if engine.gpu_layers > 0 && !on_gpu {
-        tracing::warn!(
-            gpu_layers = engine.gpu_layers,
-            "no GPU is used: this build has no GPU support or finds none (build with FEATURES=cuda); running on the CPU"
-        );
-    }
     LlamaConfig {
         language_model: language.path.clone(),
         embedding_models: embedders.iter().map(|(_, model)| model.path.clone()).collect(),
-        gpu: llama::Gpu { layers: engine.gpu_layers, main: engine.main_gpu },
+        gpu: llama::Gpu {
+            layers: engine.gpu_layers,
+            devices: engine.devices.clone(),
+            cpu_fallback: engine.cpu_fallback,
+        },
         context: ContextSettings {
             sequences: u16::try_from(engine.sequences).unwrap_or(u16::MAX).saturating_add(PREFIXES),
             cells: engine.context_cells,
             batch_tokens: engine.batch_tokens,
+            micro_batch_tokens: engine.micro_batch_tokens,
             threads,
             unified: engine.kv_unified,
             flash_attention: engine.flash_attention,
+            keys: engine.cache_type_k,
+            values: engine.cache_type_v,
+            offload_kqv: engine.offload_kqv,
         },
         embedding: EmbeddingSettings {
             batch_tokens: engine.embed_batch_tokens,
@@ -171,7 +183,8 @@ fn llama_config(
         engine: EngineConfig {
             prefixes: PREFIXES,
             step_limit: engine.step_limit,
-            device: if on_gpu { DeviceClass::DiscreteGpu } else { DeviceClass::Cpu },
+            // Known once the models are placed.
+            device: DeviceClass::Cpu,
             policy: policy(settings),
         },
     }

@@ -4,12 +4,13 @@ use std::num::NonZeroU32;
 
 use llama_cpp_2::DecodeError;
 use llama_cpp_2::context::LlamaContext;
-use llama_cpp_2::context::params::LlamaContextParams;
+use llama_cpp_2::context::params::{KvCacheType, LlamaContextParams};
 use llama_cpp_2::llama_batch::LlamaBatch;
 use llama_cpp_2::token::LlamaToken;
 
 use super::{LlamaError, Model, library, thread_count};
 use crate::engine::backend::{Backend, BackendError, BatchToken, ContextShape, SeqId};
+use crate::engine::fit::{CacheType, ContextNeed};
 
 /// How the context is made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,12 +21,58 @@ pub struct ContextSettings {
     pub cells: u32,
     /// Tokens of one decode call.
     pub batch_tokens: u32,
+    /// Tokens computed at once within a call; more than `batch_tokens` means all of them.
+    pub micro_batch_tokens: u32,
     /// Threads; 0 for all cores.
     pub threads: u32,
     /// One pool of cells for all sequences, or a stream for each.
     pub unified: bool,
     /// Flash attention: skips masked cells, which is what makes foreign cells of a unified cache cheap.
     pub flash_attention: bool,
+    /// How keys are stored.
+    pub keys: CacheType,
+    /// How values are stored; a quantized type needs flash attention.
+    pub values: CacheType,
+    /// Whether the cache lies where the layers are.
+    pub offload_kqv: bool,
+}
+
+impl Default for ContextSettings {
+    /// One sequence, and nothing out of the ordinary.
+    fn default() -> Self {
+        Self {
+            sequences: 1,
+            cells: 4096,
+            batch_tokens: 512,
+            micro_batch_tokens: u32::MAX,
+            threads: 0,
+            unified: true,
+            flash_attention: true,
+            keys: CacheType::F16,
+            values: CacheType::F16,
+            offload_kqv: true,
+        }
+    }
+}
+
+impl ContextSettings {
+    fn micro_batch(&self) -> u32 {
+        self.micro_batch_tokens.min(self.batch_tokens)
+    }
+
+    /// What decides its memory.
+    pub(super) fn need(&self) -> ContextNeed {
+        ContextNeed {
+            sequences: u64::from(self.sequences),
+            cells: u64::from(self.cells),
+            unified: self.unified,
+            micro_batch: u64::from(self.micro_batch()),
+            keys: self.keys,
+            values: self.values,
+            flash_attention: self.flash_attention,
+            offload_kqv: self.offload_kqv,
+        }
+    }
 }
 
 /// A context and its batch, owned by the engine thread.
@@ -51,6 +98,9 @@ impl<'m> LlamaContextBackend<'m> {
         if settings.batch_tokens == 0 {
             return Err(refuse("a decode call must hold a token".into()));
         }
+        if settings.micro_batch() == 0 {
+            return Err(refuse("a micro-batch must hold a token".into()));
+        }
         let threads = thread_count(settings.threads);
         let flash = if settings.flash_attention {
             llama_cpp_sys_2::LLAMA_FLASH_ATTN_TYPE_ENABLED
@@ -60,12 +110,15 @@ impl<'m> LlamaContextBackend<'m> {
         let params = LlamaContextParams::default()
             .with_n_ctx(NonZeroU32::new(settings.cells))
             .with_n_batch(settings.batch_tokens)
-            .with_n_ubatch(settings.batch_tokens)
+            .with_n_ubatch(settings.micro_batch())
             .with_n_seq_max(u32::from(settings.sequences))
             .with_n_threads(threads)
             .with_n_threads_batch(threads)
             .with_flash_attention_policy(flash)
             .with_kv_unified(settings.unified)
+            .with_type_k(cache_type(settings.keys))
+            .with_type_v(cache_type(settings.values))
+            .with_offload_kqv(settings.offload_kqv)
             .with_no_perf(true);
         let context =
             model.inner().new_context(library()?, params).map_err(|error| refuse(error.to_string()))?;
@@ -85,6 +138,15 @@ impl<'m> LlamaContextBackend<'m> {
 
     fn owns(&self, seq: SeqId) -> bool {
         seq.0 < self.shape.sequences
+    }
+}
+
+fn cache_type(kind: CacheType) -> KvCacheType {
+    match kind {
+        CacheType::F16 => KvCacheType::F16,
+        CacheType::Bf16 => KvCacheType::BF16,
+        CacheType::Q8_0 => KvCacheType::Q8_0,
+        CacheType::Q4_0 => KvCacheType::Q4_0,
     }
 }
 

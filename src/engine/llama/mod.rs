@@ -9,6 +9,7 @@
 //! sequence under split KV, missing model files.
 
 mod context;
+mod device;
 mod embedding;
 pub mod quantize;
 mod start;
@@ -27,6 +28,8 @@ pub use embedding::{EmbeddingSettings, LlamaEmbedder};
 pub use start::{LlamaConfig, Models, Started, load, start, start_with};
 
 use super::backend::{Token, Tokenizer};
+use super::fit::Shortfall;
+pub use super::fit::{CacheType, Gpu, Placement};
 
 /// Why a model cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -42,6 +45,12 @@ pub enum LlamaError {
         /// The library's words.
         reason: String,
     },
+    /// The GPUs cannot be used as asked, and the CPU may not stand in.
+    #[error(
+        "no layers can go to a GPU: {0}; to run on the CPU instead, set engine.cpu_fallback = true or \
+         engine.gpu_layers = 0"
+    )]
+    Gpu(Shortfall),
     /// Settings that the library refuses, mostly for want of memory.
     #[error(
         "a context of {cells} cells for {sequences} sequences could not be made ({reason}); \
@@ -69,20 +78,6 @@ pub(crate) fn library() -> Result<&'static LlamaBackend, LlamaError> {
         .map_err(|reason| LlamaError::Init(reason.clone()))
 }
 
-/// Whether this build and machine can put layers on a GPU.
-pub fn gpu_available() -> bool {
-    library().is_ok_and(LlamaBackend::supports_gpu_offload)
-}
-
-/// What goes on a GPU; ignored where there is none.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Gpu {
-    /// Layers to put there; more than the model has means all of it.
-    pub layers: u32,
-    /// Which GPU.
-    pub main: u32,
-}
-
 /// A loaded model: weights and vocabulary, shared by threads.
 #[derive(Debug, Clone)]
 pub struct Model {
@@ -91,20 +86,17 @@ pub struct Model {
 }
 
 impl Model {
-    /// Loads the weights.
-    pub fn load(path: &Path, gpu: Gpu) -> Result<Self, LlamaError> {
-        let refuse = |reason: String| LlamaError::Model { path: path.to_owned(), reason };
-        // The binding panics on a missing file in debug builds, so it never sees one.
-        if !path.is_file() {
-            return Err(refuse("no such file".into()));
-        }
-        let library = library()?;
-        let mut params = LlamaModelParams::default().with_n_gpu_layers(0);
-        if gpu.layers > 0 && library.supports_gpu_offload() {
-            let main = i32::try_from(gpu.main).map_err(|_| refuse("no such GPU".into()))?;
-            params = params.with_n_gpu_layers(gpu.layers).with_main_gpu(main);
-        }
-        let inner = LlamaModel::load_from_file(library, path, &params).map_err(|e| refuse(e.to_string()))?;
+    /// Loads the weights to where they shall lie.
+    pub fn load(path: &Path, placement: &Placement) -> Result<Self, LlamaError> {
+        let numbers: Vec<usize> = placement.devices.iter().map(|device| device.number).collect();
+        // An empty list keeps the library off GPUs altogether: without a list it would use them for large products,
+        // whatever the number of layers.
+        let params =
+            LlamaModelParams::default()
+                .with_n_gpu_layers(placement.layers)
+                .with_devices(&numbers)
+                .map_err(|error| LlamaError::Model { path: path.to_owned(), reason: error.to_string() })?;
+        let inner = open(path, &params)?;
         let vocab = inner.vocab();
         let control =
             vocab.tokens().map(|token| vocab.is_control(token) || vocab.is_eog(token)).collect::<Vec<_>>();
@@ -154,6 +146,16 @@ impl Tokenizer for Model {
     fn is_control(&self, token: Token) -> bool {
         usize::try_from(token.0).ok().and_then(|index| self.control.get(index)).copied().unwrap_or(true)
     }
+}
+
+/// Loads what `params` ask for of the file.
+fn open(path: &Path, params: &LlamaModelParams) -> Result<LlamaModel, LlamaError> {
+    let refuse = |reason: String| LlamaError::Model { path: path.to_owned(), reason };
+    // The binding panics on a missing file in debug builds, so it never sees one.
+    if !path.is_file() {
+        return Err(refuse("no such file".into()));
+    }
+    LlamaModel::load_from_file(library()?, path, params).map_err(|error| refuse(error.to_string()))
 }
 
 /// Threads for decode: those asked for, else all cores.

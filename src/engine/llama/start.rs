@@ -5,7 +5,10 @@ use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
-use super::{ContextSettings, EmbeddingSettings, Gpu, LlamaContextBackend, LlamaEmbedder, LlamaError, Model};
+use super::device::{self, Report};
+use super::{
+    ContextSettings, EmbeddingSettings, Gpu, LlamaContextBackend, LlamaEmbedder, LlamaError, Model, Placement,
+};
 use crate::engine::backend::Embedder;
 use crate::engine::clock::Monotonic;
 use crate::engine::handle::{Engine, EngineConfig, Server};
@@ -17,7 +20,7 @@ pub struct LlamaConfig {
     pub language_model: PathBuf,
     /// The embedding models' files; requests name them by index.
     pub embedding_models: Vec<PathBuf>,
-    /// What goes on the GPU, where there is one.
+    /// What shall go on GPUs.
     pub gpu: Gpu,
     /// The language context.
     pub context: ContextSettings,
@@ -45,6 +48,8 @@ pub struct Models {
     pub language: Model,
     /// The embedding models, in the order asked for.
     pub embeddings: Vec<Model>,
+    /// Where they lie.
+    pub placement: Placement,
 }
 
 /// Loads the models and starts an engine on them.
@@ -56,20 +61,24 @@ pub async fn start(config: LlamaConfig) -> Result<Started, LlamaError> {
     .await
 }
 
-/// Loads the models.
+/// Decides where the models go, loads them, and says so.
 pub async fn load(config: &LlamaConfig) -> Result<Models, LlamaError> {
-    let paths = (config.language_model.clone(), config.embedding_models.clone());
-    let gpu = config.gpu;
-    let loading = tokio::task::spawn_blocking(move || {
-        let language = Model::load(&paths.0, gpu)?;
-        if !language.is_causal() {
-            let reason = "an embedding model, which can neither read labels nor write".into();
-            return Err(LlamaError::Model { path: paths.0, reason });
-        }
-        let embeddings = paths.1.iter().map(|path| Model::load(path, gpu)).collect::<Result<Vec<_>, _>>()?;
-        Ok(Models { language, embeddings })
-    });
+    let config = config.clone();
+    let loading = tokio::task::spawn_blocking(move || load_now(&config));
     loading.await.map_err(|error| LlamaError::Init(error.to_string()))?
+}
+
+fn load_now(config: &LlamaConfig) -> Result<Models, LlamaError> {
+    let placement = device::place(config)?;
+    let language = Model::load(&config.language_model, &placement)?;
+    if !language.is_causal() {
+        let reason = "an embedding model, which can neither read labels nor write".into();
+        return Err(LlamaError::Model { path: config.language_model.clone(), reason });
+    }
+    let load = |path: &PathBuf| Model::load(path, &placement);
+    let embeddings = config.embedding_models.iter().map(load).collect::<Result<Vec<_>, _>>()?;
+    Report::new(config, &placement, (&language, &embeddings)).log();
+    Ok(Models { language, embeddings, placement })
 }
 
 /// Starts the engine thread and waits until its contexts stand. The thread then runs `serve`, which hands backend
@@ -81,7 +90,7 @@ pub async fn start_with(
 ) -> Result<Started, LlamaError> {
     let (ready, is_ready) = oneshot::channel();
     let (context, embedding) = (config.context, config.embedding);
-    let Models { language, embeddings } = models.clone();
+    let Models { language, embeddings, .. } = models.clone();
     let (engine, failure) = Engine::start(config.engine, Arc::new(Monotonic::default()), move |server| {
         // Contexts borrow the models, so both live on this thread's stack.
         let backend = LlamaContextBackend::new(&models.language, &context)?;
