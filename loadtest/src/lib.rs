@@ -11,5 +11,8 @@
 //! | `stress` | whether anything breaks in the smallest context |
 //! | `fleet` | workers over NATS |
 
+pub mod arrivals;
+pub mod plots;
 pub mod report;
 pub mod sample;
+pub mod simulate;
