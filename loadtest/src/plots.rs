@@ -10,7 +10,7 @@ use std::path::Path;
 
 use anyhow::{Context, bail};
 
-use self::canvas::{Page, Panel, Words, colour};
+use self::canvas::{Page, Panel, Words};
 use self::scale::Scale;
 use crate::sample::Size;
 
@@ -85,6 +85,8 @@ pub fn ttft_distribution(
         }
     }
     check_numbers(heading, sizes.iter().flat_map(|&size| times(size)))?;
+    let note = format!("{} · broken line: {sla} s, the service level", heading.note);
+    let heading = Heading { note: &note, ..heading };
     let (page, top) = begin(heading, &labels(runs.iter().map(|run| &run.label)), path, 420)?;
     let wide = (RIGHT - LEFT + 24) / sizes.len() as i32;
     for (n, &size) in sizes.iter().enumerate() {
@@ -108,9 +110,9 @@ pub fn ttft_distribution(
             named: n == 0,
         };
         page.frame(&panel, words)?;
-        page.mark(&panel, sla, &format!("{sla} s"))?;
+        page.mark(&panel, sla, "")?;
         for (n, run) in runs.iter().enumerate() {
-            page.line(&panel, &cumulative(&of(run)), colour(n))?;
+            page.line(&panel, &cumulative(&of(run)), n)?;
         }
     }
     page.finish()
@@ -135,17 +137,12 @@ pub fn queue_over_time(heading: Heading, runs: &[Timeline], slots: f64, path: &P
     let above = Panel { bounds: (LEFT, top + 22, RIGHT, 318), x, y: Scale::from_zero(deepest) };
     let below = Panel { bounds: (LEFT, 374, RIGHT, 500), x, y: Scale::from_zero(slots) };
     page.frame(&above, Words { title: "Queue depth", x: "", y: "jobs waiting", named: true })?;
-    let words = Words {
-        title: "Slots in use",
-        x: "time since the first arrival was due, s",
-        y: "sequences",
-        named: true,
-    };
+    let words = Words { title: "Slots in use", x: "time, s", y: "sequences", named: true };
     page.frame(&below, words)?;
     page.level(&below, slots, "all")?;
     for (n, run) in runs.iter().enumerate() {
-        page.line(&above, &over_time(&run.moments, end, |moment| moment.waiting), colour(n))?;
-        page.line(&below, &over_time(&run.moments, end, |moment| moment.busy), colour(n))?;
+        page.line(&above, &over_time(&run.moments, end, |moment| moment.waiting), n)?;
+        page.line(&below, &over_time(&run.moments, end, |moment| moment.busy), n)?;
     }
     page.finish()
 }
@@ -171,7 +168,7 @@ pub fn goodput_against_load(heading: Heading, series: &[Series], path: &Path) ->
     page.frame(&panel, words)?;
     page.mark(&panel, 1.0, "capacity")?;
     for (n, series) in series.iter().enumerate() {
-        page.dotted_line(&panel, &series.points, colour(n))?;
+        page.dotted_line(&panel, &series.points, n)?;
     }
     page.finish()
 }
@@ -208,7 +205,7 @@ pub fn ttft_against_lambda(
         page.level(&panel, *value, name)?;
     }
     for (n, series) in series.iter().enumerate() {
-        page.dotted_line(&panel, &series.points, colour(n))?;
+        page.dotted_line(&panel, &series.points, n)?;
     }
     page.finish()
 }

@@ -80,8 +80,10 @@ pub struct Options {
     pub lambdas: Vec<f64>,
     /// What a worker may hold, to try with the chosen λ.
     pub holds: Vec<Hold>,
-    /// The load at which it is tried, and that of the plots.
-    pub hold_load: f64,
+    /// The loads at which it is tried.
+    pub hold_loads: Vec<f64>,
+    /// The load of the plots; one of `loads`.
+    pub shown_load: f64,
     /// Which jobs.
     pub mix: Mix,
     /// On what.
@@ -114,7 +116,8 @@ impl Default for Options {
             loads: vec![0.5, 0.7, 0.8, 0.9, 0.95, 1.05, 1.2],
             lambdas: vec![0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0],
             holds: distinct,
-            hold_load: 0.9,
+            hold_loads: vec![0.9, 1.05],
+            shown_load: 0.9,
             mix: Mix::default(),
             device: Device::default(),
             sla: 2.0,
@@ -139,7 +142,11 @@ impl Options {
             bail!("a study needs seeds, jobs, loads and weights");
         }
         let positive = |values: &[f64]| values.iter().all(|value| value.is_finite() && *value > 0.0);
-        if !positive(&self.loads) || !positive(&self.lambdas) || !positive(&[self.hold_load, self.sla]) {
+        if !positive(&self.loads)
+            || !positive(&self.lambdas)
+            || !positive(&self.hold_loads)
+            || !positive(&[self.shown_load, self.sla])
+        {
             bail!("loads, weights and the service level are numbers above 0");
         }
         Ok(())
@@ -202,11 +209,11 @@ pub struct Body {
     pub choice: Choice,
     /// The starvation bound.
     pub bound: BoundFigures,
-    /// The load of the next figures.
-    pub hold_load: f64,
     /// What a worker may hold.
     pub holds: Vec<HoldRow>,
-    /// Runs of the first trace at that load, for plots.
+    /// The load of the plots.
+    pub shown_load: f64,
+    /// Runs of the first trace at that load.
     pub shown: Vec<Shown>,
 }
 
@@ -266,12 +273,12 @@ pub fn study(options: &Options) -> anyhow::Result<Body> {
         cells,
         choice,
         bound,
-        hold_load: options.hold_load,
         holds: hold_rows(&holds),
+        shown_load: options.shown_load,
         shown: [Discipline::Fifo, chosen, Discipline::Shortest]
             .into_iter()
             .map(|discipline| {
-                let run = first.run(options.hold_load, discipline, Hold::ALL, options)?;
+                let run = first.run(options.shown_load, discipline, Hold::ALL, options)?;
                 Ok(Shown::new(discipline, &run))
             })
             .collect::<anyhow::Result<_>>()?,
@@ -279,11 +286,15 @@ pub fn study(options: &Options) -> anyhow::Result<Body> {
 }
 
 fn hold_cells(traces: &[Trace], chosen: Discipline, options: &Options) -> anyhow::Result<Vec<HoldCell>> {
-    let plan: Vec<(&Trace, Hold)> =
-        options.holds.iter().flat_map(|&hold| traces.iter().map(move |trace| (trace, hold))).collect();
-    in_parallel(&plan, options.threads, |&(trace, hold)| {
-        let run = trace.run(options.hold_load, chosen, hold, options)?;
-        HoldCell::new(hold, &run, options.sla)
+    let mut plan: Vec<(&Trace, f64, Hold)> = Vec::new();
+    for &load in &options.hold_loads {
+        for &hold in &options.holds {
+            plan.extend(traces.iter().map(|trace| (trace, load, hold)));
+        }
+    }
+    in_parallel(&plan, options.threads, |&(trace, load, hold)| {
+        let run = trace.run(load, chosen, hold, options)?;
+        HoldCell::new(load, hold, &run, options.sla)
     })
 }
 

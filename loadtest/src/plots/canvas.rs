@@ -83,7 +83,7 @@ impl<'p> Page<'p> {
             if x > 20 && x + wide > self.width {
                 (x, y) = (20, y + 20);
             }
-            self.stroke(&[(x, y + 8), (x + 26, y + 8)], colour(n), 3)?;
+            self.styled(&[(x, y + 8), (x + 26, y + 8)], n, 3)?;
             self.text(name, (x + 32, y + 1), 13, INK, HPos::Left, VPos::Top)?;
             x += wide;
         }
@@ -116,17 +116,29 @@ impl<'p> Page<'p> {
         self.area.draw(&Text::new(words.y.to_owned(), beside, font)).map_err(|error| self.failed(&error))
     }
 
-    /// A series as a line.
-    pub fn line(&self, panel: &Panel, points: &[(f64, f64)], colour: RGBColor) -> anyhow::Result<()> {
+    /// The n-th series as a line.
+    pub fn line(&self, panel: &Panel, points: &[(f64, f64)], n: usize) -> anyhow::Result<()> {
         let points: Vec<(i32, i32)> = points.iter().map(|&(x, y)| panel.at(x, y)).collect();
-        self.stroke(&points, colour, 2)
+        self.styled(&points, n, 2)
     }
 
-    /// A series as a line with a dot at each value.
-    pub fn dotted_line(&self, panel: &Panel, points: &[(f64, f64)], colour: RGBColor) -> anyhow::Result<()> {
-        self.line(panel, points, colour)?;
+    /// Later series are broken, so that they do not hide what they lie on.
+    fn styled(&self, points: &[(i32, i32)], n: usize, width: u32) -> anyhow::Result<()> {
+        if n < 2 {
+            return self.stroke(points, colour(n), width);
+        }
+        let (on, off) = if n.is_multiple_of(2) { (7.0, 5.0) } else { (3.0, 3.0) };
+        for dash in dashes(points, on, off) {
+            self.stroke(&dash, colour(n), width)?;
+        }
+        Ok(())
+    }
+
+    /// The n-th series as a line with a dot at each value; later ones have smaller dots.
+    pub fn dotted_line(&self, panel: &Panel, points: &[(f64, f64)], n: usize) -> anyhow::Result<()> {
+        self.line(panel, points, n)?;
         for &(x, y) in points {
-            let dot = Circle::new(panel.at(x, y), 4, colour.filled());
+            let dot = Circle::new(panel.at(x, y), if n < 2 { 5 } else { 3 }, colour(n).filled());
             self.area.draw(&dot).map_err(|error| self.failed(&error))?;
         }
         Ok(())
@@ -188,6 +200,40 @@ impl Panel {
         let (_, top, _, bottom) = self.bounds;
         (self.across(x), bottom - (self.y.place(y) * f64::from(bottom - top)).round() as i32)
     }
+}
+
+/// The parts of a line, `on` pixels long and `off` apart.
+fn dashes(points: &[(i32, i32)], on: f64, off: f64) -> Vec<Vec<(i32, i32)>> {
+    let Some(&first) = points.first() else { return Vec::new() };
+    let mut all = Vec::new();
+    let (mut drawing, mut left, mut dash) = (true, on, vec![first]);
+    for pair in points.windows(2) {
+        let (from, to) = (pair[0], pair[1]);
+        let (wide, high) = (f64::from(to.0 - from.0), f64::from(to.1 - from.1));
+        let length = wide.hypot(high);
+        let mut walked = 0.0;
+        while length - walked > left {
+            walked += left;
+            let share = walked / length;
+            let at = (from.0 + (wide * share).round() as i32, from.1 + (high * share).round() as i32);
+            if drawing {
+                dash.push(at);
+                all.push(std::mem::take(&mut dash));
+            } else {
+                dash = vec![at];
+            }
+            drawing = !drawing;
+            left = if drawing { on } else { off };
+        }
+        left -= length - walked;
+        if drawing && length > 0.0 {
+            dash.push(to);
+        }
+    }
+    if drawing && dash.len() > 1 {
+        all.push(dash);
+    }
+    all
 }
 
 /// About as wide as a reader's font makes it: the file does not say which one that is.

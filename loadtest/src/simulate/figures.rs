@@ -122,14 +122,22 @@ fn row(group: &[&Cell]) -> Option<Row> {
     })
 }
 
-/// The middle one, or 0 of none.
+/// The middle one, the mean of the middle two, or 0 of none.
 pub(super) fn median(values: impl Iterator<Item = f64>) -> f64 {
-    quantile(&values.collect::<Vec<_>>(), 0.5).unwrap_or(0.0)
+    let mut sorted: Vec<f64> = values.collect();
+    sorted.sort_by(f64::total_cmp);
+    let middle = sorted.len() / 2;
+    match sorted.as_slice() {
+        [] => 0.0,
+        sorted if sorted.len().is_multiple_of(2) => f64::midpoint(sorted[middle - 1], sorted[middle]),
+        sorted => sorted[middle],
+    }
 }
 
 /// One run with a limit on what the worker holds.
 #[derive(Debug, Clone, PartialEq)]
 pub struct HoldCell {
+    load: f64,
     hold: Hold,
     figures: Figures,
     large_end_p99: Option<f64>,
@@ -137,15 +145,17 @@ pub struct HoldCell {
 
 impl HoldCell {
     /// Of a run.
-    pub fn new(hold: Hold, run: &Run, sla: f64) -> anyhow::Result<Self> {
+    pub fn new(load: f64, hold: Hold, run: &Run, sla: f64) -> anyhow::Result<Self> {
         let figures = sample::figures(&run.samples, sla).context("a run without jobs")?;
-        Ok(Self { hold, figures, large_end_p99: end_p99(&run.samples, Size::Large) })
+        Ok(Self { load, hold, figures, large_end_p99: end_p99(&run.samples, Size::Large) })
     }
 }
 
 /// Medians over files and seeds. Times in seconds.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct HoldRow {
+    /// Offered load.
+    pub load: f64,
     /// What the worker holds.
     pub hold: Hold,
     /// Time to first token of small jobs, median.
@@ -160,19 +170,22 @@ pub struct HoldRow {
     pub throughput: f64,
 }
 
-/// One row for each hold, in order.
+/// One row for each load and hold, in order.
 pub fn hold_rows(cells: &[HoldCell]) -> Vec<HoldRow> {
-    let mut holds: Vec<Hold> = Vec::new();
+    let like =
+        |cell: &HoldCell, (load, hold): (f64, Hold)| cell.load.total_cmp(&load).is_eq() && cell.hold == hold;
+    let mut groups: Vec<(f64, Hold)> = Vec::new();
     for cell in cells {
-        if !holds.contains(&cell.hold) {
-            holds.push(cell.hold);
+        if !groups.iter().any(|&group| like(cell, group)) {
+            groups.push((cell.load, cell.hold));
         }
     }
-    let row = |hold: Hold| {
+    let row = |(load, hold): (f64, Hold)| {
         let over = |value: &dyn Fn(&HoldCell) -> Option<f64>| {
-            median(cells.iter().filter(|cell| cell.hold == hold).filter_map(value))
+            median(cells.iter().filter(|cell| like(cell, (load, hold))).filter_map(value))
         };
         HoldRow {
+            load,
             hold,
             small_p50: over(&|cell| cell.figures.small.map(|ttft| ttft.p50)),
             small_p95: over(&|cell| cell.figures.small.map(|ttft| ttft.p95)),
@@ -181,5 +194,5 @@ pub fn hold_rows(cells: &[HoldCell]) -> Vec<HoldRow> {
             throughput: over(&|cell| Some(cell.figures.throughput)),
         }
     };
-    holds.into_iter().map(row).collect()
+    groups.into_iter().map(row).collect()
 }

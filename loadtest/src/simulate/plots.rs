@@ -47,7 +47,7 @@ pub fn plots(body: &Body, folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
     let of_one = first.map_or(String::new(), |trace| {
         format!(
             "SIMULATED · {} · load {} · {} jobs · seed {}",
-            trace.file, body.hold_load, body.jobs, trace.seed
+            trace.file, body.shown_load, body.jobs, trace.seed
         )
     });
     let of_all = format!("SIMULATED · medians over {} traces of {} jobs", body.traces.len(), body.jobs);
@@ -96,9 +96,12 @@ fn goodput(body: &Body, note: &str, path: &Path) -> anyhow::Result<()> {
     goodput_against_load(Heading { title: "Goodput against offered load", note }, &series, path)
 }
 
+/// A figure of a row.
+type Figure = fn(&Row) -> f64;
+
 fn weights(body: &Body, note: &str, path: &Path) -> anyhow::Result<()> {
-    let load = body.hold_load;
-    let figures: [(&str, fn(&Row) -> f64); 4] = [
+    let load = body.shown_load;
+    let figures: [(&str, Figure); 4] = [
         ("small, p50", |row| row.small_p50),
         ("small, p95", |row| row.small_p95),
         ("medium, p95", |row| row.medium_p95),

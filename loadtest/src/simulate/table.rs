@@ -72,7 +72,7 @@ fn weights(body: &Body, out: &mut String) {
         "\nChosen: λ = {}{}. Criterion: the smallest λ with small p50 and p95 within {} of shortest first and large end \
          p99 within {} of fifo.\n",
         choice.lambda,
-        if choice.met { "" } else { ", though none meets the criterion: its small jobs wait least at p95" },
+        if choice.met { "" } else { ", though none meets all of the criterion" },
         criterion.small,
         criterion.large,
     );
@@ -148,10 +148,10 @@ fn drained(body: &Body, out: &mut String) {
 fn holds(body: &Body, out: &mut String) {
     let _ = writeln!(
         out,
-        "What a worker holds of a first-come-first-served queue, load {}, λ = {}, medians over files and seeds, seconds:\n\n\
-         | slots | look-ahead | small p50 | small p95 | large end p99 | within the level | jobs/s |\n\
-         |---|---|---|---|---|---|---|",
-        body.hold_load, body.choice.lambda
+        "What a worker holds of a first-come-first-served queue, λ = {}, medians over files and seeds, seconds:\n\n\
+         | load | slots | look-ahead | small p50 | small p95 | large end p99 | within the level | jobs/s |\n\
+         |---|---|---|---|---|---|---|---|",
+        body.choice.lambda
     );
     for row in &body.holds {
         hold_line(row, out);
@@ -162,7 +162,8 @@ fn hold_line(row: &HoldRow, out: &mut String) {
     let Hold { slots, look_ahead } = row.hold;
     let _ = writeln!(
         out,
-        "| {} | {look_ahead} | {:.2} | {:.2} | {:.0} | {:.1} % | {:.3} |",
+        "| {} | {} | {look_ahead} | {:.2} | {:.2} | {:.0} | {:.1} % | {:.3} |",
+        row.load,
         slots.map_or_else(|| "all".to_owned(), |slots| slots.to_string()),
         row.small_p50,
         row.small_p95,

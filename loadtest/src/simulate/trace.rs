@@ -4,6 +4,7 @@
 //! loads.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::path::Path;
 
 use anyhow::{Context, bail};
@@ -176,10 +177,10 @@ fn probes(
 ) -> anyhow::Result<Vec<Vec<u32>>> {
     let detected = || language::detect(job.reviews.iter().map(|review| review.text.as_str()));
     let language = job.language.unwrap_or_else(detected);
-    if !packs.contains_key(&language) {
-        packs.insert(language, LanguagePack::load(language, None)?);
-    }
-    let rules = &packs[&language].clauses;
+    let rules = match packs.entry(language) {
+        Entry::Occupied(known) => &known.into_mut().clauses,
+        Entry::Vacant(empty) => &empty.insert(LanguagePack::load(language, None)?).clauses,
+    };
     let of_review = |text: &str| -> Vec<u32> {
         let tokens = |range: std::ops::Range<usize>| count(&text[range]).max(1);
         clauses::split(text, rules).into_iter().map(|range| tokens(range) as u32).collect()
