@@ -11,12 +11,15 @@
 //! | `stress` | whether anything breaks in the smallest context |
 //! | `fleet` | workers over NATS |
 
+pub mod arrivals;
 pub mod cli;
 #[cfg(feature = "llama")]
 pub mod embedded;
 pub mod fleet;
 pub mod jobs;
 pub mod peers;
+pub mod plots;
 pub mod report;
 pub mod sample;
 pub mod scenario;
+pub mod simulate;
