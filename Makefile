@@ -1,10 +1,10 @@
 # The commands of the project; each is a script in scripts/, where the settings and the reasons stand.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-pure build cuda models lint audit bench deps servers clean-cache bench-fleet
+.PHONY: help demo test test-pure build cuda models lint audit bench deps servers clean-cache bench-fleet loadtest loadtest-smoke
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
 
 demo: models ## Install what is missing, build, fetch the models, analyse the sample reviews
 	@scripts/demo.sh
@@ -44,3 +44,9 @@ clean-cache: ## Delete the shared build, the fetched models and the installed se
 
 bench-fleet: servers build ## Measure how throughput grows with workers (ten minutes)
 	@scripts/bench-fleet.sh
+
+loadtest-smoke: models ## A minute of load, ending in one line of ratios
+	@scripts/loadtest.sh smoke
+
+loadtest: models servers ## Every scenario, an hour of an otherwise idle machine (FILES="…" to choose the reviews)
+	@scripts/loadtest-all.sh

@@ -87,6 +87,37 @@ fn ramp(from: f64, to: f64, jobs: f64, units: f64) -> f64 {
     2.0 * units / (from + (from * from + 2.0 * slope * units).max(0.0).sqrt())
 }
 
+/// The form of a schedule; its rates are given by the load.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Shape {
+    /// At random, always at the same rate.
+    Poisson,
+    /// From half the rate to half as much again.
+    Ramp,
+    /// A low rate, and four times that for a fifth of the time.
+    Burst,
+    /// All at the beginning: a backlog, or a backfill.
+    Drain,
+}
+
+impl Shape {
+    /// The schedule with the mean rate `rate`, for about `jobs` jobs.
+    pub fn at(self, rate: f64, jobs: usize) -> Arrivals {
+        // Five bursts in the time that the jobs take to come.
+        let every = jobs as f64 / at_least(rate) / 5.0;
+        match self {
+            Self::Poisson => Arrivals::Poisson { rate },
+            Self::Ramp => Arrivals::Ramp { from: 0.5 * rate, to: 1.5 * rate },
+            Self::Burst => {
+                let base = rate / 1.6;
+                Arrivals::Burst { base, burst: 4.0 * base, every, lasting: every / 5.0 }
+            }
+            Self::Drain => Arrivals::Drain,
+        }
+    }
+}
+
 fn at_least(rate: f64) -> f64 {
     if rate > LEAST_RATE { rate.min(1e9) } else { LEAST_RATE }
 }
@@ -165,6 +196,15 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn a_shape_keeps_the_mean_rate(seed in any::<u64>(), rate in 0.1..10.0_f64) {
+            for shape in [Shape::Poisson, Shape::Ramp, Shape::Burst] {
+                let times = shape.at(rate, 4000).times(4000, &mut Rng::with_seed(seed));
+                let found = 4000.0 / times[3999];
+                prop_assert!((found / rate - 1.0).abs() < 0.12, "{:?}: {} for {}", shape, found, rate);
+            }
+        }
+
         #[test]
         fn times_are_finite_and_in_order_whatever_the_schedule(
             schedule in any_schedule(), jobs in 0_usize..200, seed: u64,

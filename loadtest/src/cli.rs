@@ -52,6 +52,11 @@ enum What {
     /// Whether anything breaks in the smallest context
     #[cfg(feature = "llama")]
     Stress(scenario::stress::Options),
+    /// A minute of everything, ending in one line of ratios
+    #[cfg(feature = "llama")]
+    Smoke(scenario::smoke::Options),
+    /// Order, weight and look-ahead over many loads, in virtual time: no model, figures are simulated
+    Simulate(scenario::simulate::Options),
     /// Ours beside llama.cpp's server and the origin's way: same model, same reviews, same questions
     #[cfg(feature = "llama")]
     Peers(scenario::peers::Options),
@@ -108,6 +113,9 @@ pub async fn run(cli: Cli) -> anyhow::Result<()> {
         What::Growth(options) => scenario::growth::run(&common, &options).await,
         #[cfg(feature = "llama")]
         What::Stress(options) => scenario::stress::run(&common, &options).await,
+        #[cfg(feature = "llama")]
+        What::Smoke(options) => scenario::smoke::run(&common, &options).await,
+        What::Simulate(options) => scenario::simulate::run(&common, &options),
         #[cfg(feature = "llama")]
         What::Peers(options) => scenario::peers::run(&common, &options).await,
         #[cfg(feature = "llama")]

@@ -12,6 +12,7 @@ use maitred::input::{Columns, InputOptions, JobReader, JobTemplate};
 use maitred::job::{Job, JobOptions, Review};
 use serde::{Deserialize, Serialize};
 
+use crate::arrivals::zipf;
 use crate::sample::Size;
 
 /// A job and when it arrives.
@@ -141,6 +142,15 @@ pub fn mixed(restaurants: &[Job], mix: &Mix, count: usize, rng: &mut Rng) -> any
         Timed { at: 0.0, size, job }
     });
     Ok(jobs.collect())
+}
+
+/// Makes the jobs those of few restaurants, one of them hot; later jobs of one restaurant have later epochs.
+pub fn share_out(trace: &mut [Timed], restaurants: usize, exponent: f64, rng: &mut Rng) {
+    let shares = zipf(restaurants, exponent, trace.len(), rng);
+    for (number, (timed, restaurant)) in trace.iter_mut().zip(shares).enumerate() {
+        timed.job.restaurant_id = format!("load-restaurant-{restaurant}");
+        timed.job.epoch = number as u64;
+    }
 }
 
 #[cfg(test)]

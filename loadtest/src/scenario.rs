@@ -1,8 +1,8 @@
 //! The scenarios: each takes its options, measures, prints a table, and saves a report.
 
-pub mod fleet;
 #[cfg(feature = "llama")]
 pub mod ablation;
+pub mod fleet;
 #[cfg(feature = "llama")]
 pub mod growth;
 #[cfg(feature = "llama")]
@@ -11,6 +11,9 @@ pub mod peers;
 pub mod profile;
 #[cfg(feature = "llama")]
 pub mod scheduler;
+pub mod simulate;
+#[cfg(feature = "llama")]
+pub mod smoke;
 #[cfg(feature = "llama")]
 pub mod stress;
 #[cfg(feature = "llama")]

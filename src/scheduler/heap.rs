@@ -86,11 +86,11 @@ pub struct Policy {
 }
 
 impl Default for Policy {
-    /// A second of cost weighs five of waiting; live work passes backfill that came up to a minute before it.
+    /// A second of cost weighs twenty of waiting; live work passes backfill that came up to a minute before it.
     fn default() -> Self {
         Self {
             order: Order::PrefillCost,
-            lambda: 5.0,
+            lambda: 20.0,
             hi_bonus: 120.0,
             live_bonus: 60.0,
             backfill_bonus: 0.0,

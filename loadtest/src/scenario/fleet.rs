@@ -11,6 +11,7 @@ use maitred::config::{NatsSettings, Secret, SecretUrl, Settings};
 use maitred::scheduler::Lane;
 use serde::{Deserialize, Serialize};
 
+use crate::arrivals::Shape;
 use crate::cli::{Common, say};
 use crate::fleet::{self, DepthPoint, FleetOptions, FleetRun, Local, LookAhead, Place};
 use crate::jobs::{self, Mix, Timed};
@@ -26,6 +27,9 @@ pub struct Options {
     /// Jobs of the trace
     #[arg(long, default_value_t = 150)]
     jobs: usize,
+    /// How jobs arrive
+    #[arg(long, value_enum, default_value_t = Shape::Poisson)]
+    shape: Shape,
     /// Offered load over what a drain of the same jobs reaches
     #[arg(long, default_value_t = 0.9, conflicts_with = "rate")]
     load: f64,
@@ -138,7 +142,7 @@ pub async fn run(common: &Common, options: &Options) -> anyhow::Result<()> {
         (Some(drained.throughput), drained.throughput * options.load)
     };
     ensure!(rate > 0.0, "no job per second is offered: give a --rate or --load above 0");
-    schedule(&mut trace, rate, &mut rng);
+    schedule(&mut trace, options.shape, rate, &mut rng);
     let (mut run, mut look_aheads) = (None, Vec::new());
     if options.look_aheads.is_empty() {
         let one = measured(fleet::run(&fleet, trace).await?, sla)?;
@@ -160,12 +164,10 @@ fn measured(run: FleetRun, sla: f64) -> anyhow::Result<Measured> {
     Ok(Measured { figures, samples: run.samples, depth: run.depth })
 }
 
-/// Jobs arrive at random, at `rate` a second on average.
-fn schedule(trace: &mut [Timed], rate: f64, rng: &mut Rng) {
-    let mut at = 0.0;
-    for timed in trace {
-        // Exponential gaps: arrivals know nothing of each other.
-        at -= (1.0 - rng.f64()).ln() / rate;
+/// Jobs arrive at `rate` a second on average, in the form asked for.
+fn schedule(trace: &mut [Timed], shape: Shape, rate: f64, rng: &mut Rng) {
+    let times = shape.at(rate, trace.len()).times(trace.len(), rng);
+    for (timed, at) in trace.iter_mut().zip(times) {
         timed.at = at;
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! The offered load is set against what the machine can do, which a drain of the same jobs measures first.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use clap::Args;
@@ -12,14 +12,21 @@ use maitred::runtime::{self, Loaded};
 use maitred::scheduler::{Order, Policy};
 use serde::{Deserialize, Serialize};
 
+use crate::arrivals::Shape;
 use crate::cli::{Common, say};
 use crate::embedded::{self, Depth};
 use crate::jobs::{self, Mix, Timed};
+use crate::plots::{self, Distribution, Heading, Occupancy, Timeline};
 use crate::report::Report;
-use crate::sample::{Figures, Sample, figures};
+use crate::sample::{Figures, Sample, Size, figures};
+use crate::simulate::bound;
 
 /// λ at which cost decides everything: shortest first.
 const SHORTEST: f64 = 1e6;
+
+/// Longest time from a job's arrival to its first request in the heap, where others are running: it must be embedded
+/// first, behind a decode call and embedding calls under way.
+const ON_THE_WAY: f64 = 5.0;
 
 /// Flags.
 #[derive(Debug, Args)]
@@ -33,6 +40,12 @@ pub struct Options {
     /// Offered load over what a drain of the same jobs reaches
     #[arg(long, default_value_t = 0.95)]
     load: f64,
+    /// How jobs arrive
+    #[arg(long, value_enum, default_value_t = Shape::Poisson)]
+    shape: Shape,
+    /// Jobs are of few restaurants, the k-th of which comes k^EXPONENT times less often than the hot one
+    #[arg(long, value_name = "EXPONENT")]
+    zipf: Option<f64>,
     /// λ of ours; without it, the setting's
     #[arg(long)]
     lambda: Option<f64>,
@@ -55,6 +68,8 @@ pub struct Outcome {
     pub figures: Figures,
     /// Seconds until all jobs ended that were all there at the start; absent if not measured.
     pub drain_seconds: Option<f64>,
+    /// Pairs of jobs of which one passed the other, and those beyond the bound `λ·(C − c)`.
+    pub passes: [usize; 2],
     /// Samples of the open-loop run.
     pub samples: Vec<Sample>,
     /// Depth over its time.
@@ -70,6 +85,8 @@ pub struct Body {
     pub capacity: f64,
     /// Offered load over capacity.
     pub load: f64,
+    /// Sequences that requests may take.
+    pub sequences: u32,
     /// First come first served is the first.
     pub orders: Vec<Outcome>,
 }
@@ -99,18 +116,23 @@ pub async fn run(common: &Common, options: &Options) -> anyhow::Result<()> {
         drains.push((*lambda, run.wall));
     }
     let capacity = trace.len() as f64 / drains[0].1;
-    let mut at = 0.0;
-    for timed in &mut trace {
-        // Exponential gaps: arrivals know nothing of each other.
-        at -= (1.0 - rng.f64()).ln() / (capacity * options.load);
+    let times = options.shape.at(capacity * options.load, trace.len()).times(trace.len(), &mut rng);
+    for (timed, at) in trace.iter_mut().zip(times) {
         timed.at = at;
+    }
+    if let Some(exponent) = options.zipf {
+        jobs::share_out(&mut trace, restaurants.len(), exponent, &mut rng);
     }
     let mut outcomes = Vec::new();
     for (name, lambda) in orders {
         let run = work(&mut loaded, &settings, lambda, &trace).await?;
         let figures = figures(&run.samples, sla).context("no jobs")?;
         say(&line(name, &figures))?;
+        let checked = bound::check(&run.samples, &policy(lambda), ON_THE_WAY);
+        let passes = [checked.passes, checked.violations.len()];
+        say(&format!("{:<15} {} passes, {} beyond the bound", "", passes[0], passes[1]))?;
         outcomes.push(Outcome {
+            passes,
             order: name.into(),
             lambda,
             figures,
@@ -122,7 +144,12 @@ pub async fn run(common: &Common, options: &Options) -> anyhow::Result<()> {
             depth: run.depth,
         });
     }
-    let body = Body { mix, capacity, load: options.load, orders: outcomes };
+    let body =
+        Body { mix, capacity, load: options.load, sequences: settings.engine.sequences, orders: outcomes };
+    std::fs::create_dir_all(&common.out)?;
+    let note =
+        format!("{} · load {} · {} jobs · seed {}", identity.name, options.load, trace.len(), common.seed);
+    draw(&body, &note, &common.out)?;
     common.save(&report.with(&body)?)
 }
 
@@ -132,9 +159,47 @@ async fn work(
     lambda: f64,
     trace: &[Timed],
 ) -> anyhow::Result<embedded::Run> {
-    let order = if lambda > 0.0 { Order::PrefillCost } else { Order::Fifo };
-    loaded.config_mut().engine.policy = Policy { order, lambda, ..Policy::default() };
+    loaded.config_mut().engine.policy = policy(lambda);
     embedded::run(loaded, settings, embedded::fresh_store(settings), trace, None).await
+}
+
+fn policy(lambda: f64) -> Policy {
+    let order = if lambda > 0.0 { Order::PrefillCost } else { Order::Fifo };
+    Policy { order, lambda, ..Policy::default() }
+}
+
+/// The runs as plots: who waited how long, and what was under way.
+fn draw(body: &Body, note: &str, folder: &Path) -> anyhow::Result<()> {
+    let distribution = |outcome: &Outcome| {
+        let of = |size: Size| {
+            let samples = outcome.samples.iter().filter(|sample| sample.size == size);
+            (size, samples.filter_map(Sample::ttft).collect())
+        };
+        Distribution { label: outcome.order.clone(), ttfts: Size::ALL.map(of).into() }
+    };
+    let runs: Vec<Distribution> = body.orders.iter().map(distribution).collect();
+    let sla = body.orders.first().map_or(0.0, |outcome| outcome.figures.sla);
+    let title = "Time to first token by size of the job";
+    plots::ttft_distribution(
+        Heading { title, note },
+        &runs,
+        sla,
+        &folder.join("scheduler-ttft-by-size.svg"),
+    )?;
+    let moment =
+        |depth: &Depth| Occupancy { at: depth.at, waiting: depth.jobs as f64, busy: depth.running as f64 };
+    let timeline = |outcome: &Outcome| Timeline {
+        label: outcome.order.clone(),
+        moments: outcome.depth.iter().map(moment).collect(),
+    };
+    let runs: Vec<Timeline> = body.orders.iter().map(timeline).collect();
+    let title = "Jobs in hand and sequences at work";
+    plots::queue_over_time(
+        Heading { title, note },
+        &runs,
+        body.sequences.into(),
+        &folder.join("scheduler-queue.svg"),
+    )
 }
 
 fn line(name: &str, figures: &Figures) -> String {
