@@ -306,7 +306,7 @@ impl Server {
             let seconds = step.decode_time.as_secs_f64();
             let (fed, read) = (step.prefill_tokens + step.decode_tokens, step.read_tokens);
             let mut costs = lock(&self.shared.costs);
-            let predicted = costs.estimate(Tokens { fed: fed.into(), read: read.into() }).get();
+            let predicted = costs.step(Tokens { fed: fed.into(), read: read.into() }).get();
             costs.observe(CostStep { fed, read, seconds });
             drop(costs);
             if let Some(watcher) = &mut self.watcher {

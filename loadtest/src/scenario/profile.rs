@@ -72,6 +72,8 @@ pub struct Body {
     /// 90th percentile of the relative error of what reading a job was expected to take, of its decode time; with words
     /// on, claims are in the time and not in the price. Absent for a single job.
     pub job_error_p90: Option<f64>,
+    /// What each job but the first was expected to take, and its decode time, in seconds.
+    pub prices: Vec<[f64; 2]>,
 }
 
 /// Runs the scenario.
@@ -114,6 +116,9 @@ fn body(run: &Run) -> Option<Body> {
     let ratio = |(_, report): &(f64, StepReport)| report.predicted / report.step.decode_time.as_secs_f64();
     let ratios: Vec<f64> = judged.iter().map(ratio).collect();
     let errors: Vec<f64> = ratios.iter().map(|ratio| (ratio - 1.0).abs()).collect();
+    let prices = prices(run);
+    let errors_of_jobs: Vec<f64> =
+        prices.iter().map(|[expected, actual]| (expected / actual - 1.0).abs()).collect();
     let calls = core.steps.max(1) as f64;
     Some(Body {
         restaurants: run.samples.len(),
@@ -130,21 +135,23 @@ fn body(run: &Run) -> Option<Body> {
         decode_share: decode / busy,
         step_ratio: [quantile(&ratios, 0.05)?, quantile(&ratios, 0.5)?, quantile(&ratios, 0.95)?],
         step_error_p90: quantile(&errors, 0.9)?,
-        job_error_p90: quantile(&job_errors(run), 0.9),
+        job_error_p90: quantile(&errors_of_jobs, 0.9),
+        prices,
     })
 }
 
-/// Of each job but the first, the relative error of what it was expected to take. Jobs run one after the other, so the
-/// decode calls between two ends are one job's.
-fn job_errors(run: &Run) -> Vec<f64> {
-    let ends: Vec<f64> = run.samples.iter().map(|sample| sample.finished).collect();
+/// Of each job but the first, what it was expected to take and what it took. Jobs run one after the other, so the decode
+/// calls between two ends are one job's.
+fn prices(run: &Run) -> Vec<[f64; 2]> {
+    let mut samples: Vec<_> = run.samples.iter().collect();
+    samples.sort_by(|a, b| a.finished.total_cmp(&b.finished));
     let actual = |from: f64, to: f64| -> f64 {
         let within = run.steps.iter().filter(|(at, _)| (from..to).contains(at));
         within.map(|(_, report)| report.step.decode_time.as_secs_f64()).sum()
     };
-    let pairs = ends.windows(2).zip(&run.samples[1..]);
-    let errors = pairs.map(|(pair, sample)| (sample.cost / actual(pair[0], pair[1]) - 1.0).abs());
-    errors.filter(|error| error.is_finite()).collect()
+    let prices =
+        samples.windows(2).map(|pair| [pair[1].cost, actual(pair[0].finished, pair[1].finished)]);
+    prices.filter(|[_, actual]| *actual > 0.0).collect()
 }
 
 fn write_steps(steps: &[(f64, StepReport)], path: &PathBuf) -> anyhow::Result<()> {

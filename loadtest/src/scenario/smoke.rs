@@ -51,9 +51,10 @@ pub async fn run(common: &Common, options: &Options) -> anyhow::Result<()> {
     let report = Report::begin("smoke", common.seed, (&identity.name, &identity.digest), &settings);
     let restaurants = jobs::restaurants(&options.file, &settings)?;
     let first: Vec<Job> = restaurants.iter().take(options.restaurants).cloned().collect();
-    let next = first.iter().zip(1..).map(|(job, n)| {
-        jobs::with_a_new_review(job, &restaurants[n % restaurants.len()])
-    });
+    let next = first
+        .iter()
+        .zip(1..)
+        .map(|(job, n)| jobs::with_a_new_review(job, &restaurants[n % restaurants.len()]));
     let (cold, again) = (timed(first.clone()), timed(next.collect()));
     let store = embedded::fresh_store(&settings);
     let at_once = Some(settings.analysis.concurrent_restaurants);
