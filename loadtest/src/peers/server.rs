@@ -27,12 +27,26 @@ const SPINS: (&str, &str) = ("GOMP_SPINCOUNT", "10000");
 
 /// The Python that scripts/install-peers.sh made; `None` where it has not run.
 pub fn installed() -> Option<PathBuf> {
-    let folder =
-        |variable: &str| std::env::var_os(variable).filter(|value| !value.is_empty()).map(PathBuf::from);
-    let cache = folder("XDG_CACHE_HOME").or_else(|| folder("HOME").map(|home| home.join(".cache")))?;
-    let home = cache.join("maitred/peers");
+    let home = cache_home()?.join("peers");
     // The mark is written last: without it the installation was broken off.
     home.join("installed.txt").is_file().then(|| home.join("bin/python"))
+}
+
+/// Where the scripts put what they install and fetch (scripts/env.sh).
+fn cache_home() -> Option<PathBuf> {
+    let cache = variable("XDG_CACHE_HOME").or_else(|| variable("HOME").map(|home| home.join(".cache")));
+    cache.map(|cache| cache.join("maitred"))
+}
+
+/// A model that scripts/models.sh fetched; `None` where it has not.
+pub fn fetched(file: &str) -> Option<PathBuf> {
+    let models = variable("MAITRED_MODELS_DIR").or_else(|| Some(cache_home()?.join("models")))?;
+    Some(models.join(file)).filter(|path| path.is_file())
+}
+
+/// The value of a variable that is set and not empty.
+fn variable(name: &str) -> Option<PathBuf> {
+    std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from)
 }
 
 /// How a server runs. What is not here is llama.cpp's default.
