@@ -256,9 +256,9 @@ impl Reader {
             match self.label_source(reader) {
                 LabelSource::Review => probe(text),
                 LabelSource::Clauses => {
-                    clauses::split(text, &reader.pack.clauses)
-                        .into_iter()
-                        .for_each(|range| probe(&text[range]));
+                    for range in clauses::split(text, &reader.pack.clauses) {
+                        probe(&text[range]);
+                    }
                 }
             }
         }

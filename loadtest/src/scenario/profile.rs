@@ -149,8 +149,7 @@ fn prices(run: &Run) -> Vec<[f64; 2]> {
         let within = run.steps.iter().filter(|(at, _)| (from..to).contains(at));
         within.map(|(_, report)| report.step.decode_time.as_secs_f64()).sum()
     };
-    let prices =
-        samples.windows(2).map(|pair| [pair[1].cost, actual(pair[0].finished, pair[1].finished)]);
+    let prices = samples.windows(2).map(|pair| [pair[1].cost, actual(pair[0].finished, pair[1].finished)]);
     prices.filter(|[_, actual]| *actual > 0.0).collect()
 }
 
