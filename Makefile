@@ -18,7 +18,7 @@ test-pure: ## Run the tests that need neither llama.cpp nor models
 build: deps ## Build the release binary, bin/maitred (FEATURES=cuda|vulkan|metal for a GPU)
 	@scripts/build.sh
 
-cuda: deps ## Build bin/maitred-cuda for NVIDIA GPUs, with a CUDA compiler from PyPI (an hour and more; CUDA_ARCH=90)
+cuda: deps ## Build bin/maitred-cuda for NVIDIA GPUs, with a CUDA compiler from PyPI (an hour of CPU time; CUDA_ARCH=90)
 	@scripts/build-cuda.sh
 
 models: build ## Fetch the models

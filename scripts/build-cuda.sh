@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # Builds the release binary for NVIDIA GPUs and leaves a copy at bin/maitred-cuda; needs no GPU and no installed CUDA.
 #
-# The compiler comes from its maker's Python packages (scripts/cuda.txt, 1.2 GB unpacked; fetching them accepts
+# The compiler comes from its maker's Python packages (scripts/cuda.txt, 0.8 GB unpacked; fetching them accepts
 # NVIDIA's licence). The target folder is an own one, so that the build for the CPU stays as it is: the kernels take
-# an hour and more on two cores.
+# an hour of processor time. The binary finds cuBLAS in the cache; to run it elsewhere, carry the two libcublas*.so along
+# and name their folder in LD_LIBRARY_PATH.
 #
 #   CUDA_ARCH=90      the GPUs to build for, by compute capability: 89 for L4 and L40S, 90 for H100; several as "89;90"
 #   CUDA_PATH=FOLDER  use this CUDA instead; it must hold the static libraries, as the installers of CUDA bring them
@@ -21,7 +22,7 @@ fetch_cuda() {
         die "scripts/cuda.txt is for Linux on x86-64; elsewhere install CUDA and name its folder in CUDA_PATH"
     say "fetching the CUDA compiler and libraries"
     rm -rf -- "$cuda_home"
-    python3 -m pip --disable-pip-version-check --quiet install --no-deps --no-compile --only-binary=:all: \
+    PIP_ROOT_USER_ACTION=ignore python3 -m pip --disable-pip-version-check --quiet install --no-deps --no-compile --only-binary=:all: \
         --require-hashes --target "$cuda_home" --requirement "$requirements" >&2
     # Last, so that an interrupted installation is made again.
     cp "$requirements" "$cuda_home/installed.txt"
