@@ -6,10 +6,10 @@ set -euo pipefail
 source "$(dirname "$0")/env.sh"
 
 for folder in "$CARGO_TARGET_DIR" "$models_dir" "$cache_home"/servers "$cache_home"/python \
-    "$cache_home"/cuda "$cache_home"/target-cuda; do
+    "$cache_home"/cuda "$cache_home"/target-cuda "$cache_home"/peers; do
     case $folder in
     "$cache_home"/target | "$cache_home"/models | "$cache_home"/servers | "$cache_home"/python | "$cache_home"/cuda | \
-        "$cache_home"/target-cuda)
+        "$cache_home"/target-cuda | "$cache_home"/peers)
         if [[ -d $folder ]]; then
             say "deleting $folder ($(du -sh "$folder" | cut -f1))"
             rm -rf -- "$folder"

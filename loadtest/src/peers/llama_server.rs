@@ -4,7 +4,7 @@
 //! - The reviews stand first and the question last, so that one slot can answer all three over one reading.
 //! - As many requests under way as the server has slots.
 //!
-//! Settings, each tried for what is fastest: see [`options`].
+//! Settings are the server's own defaults ([`options`]), with as many threads as maitred has.
 
 use std::path::Path;
 
