@@ -1,11 +1,14 @@
 //! maitred beside other ways to ask the same model the same thing, in one run, one after the other.
 //!
 //! ```text
-//! ours cold ─ server cold ─ server again ─ ours again ─ ours without words ─ ours cold ─ the origin's way
-//!                        (one new review each)
+//! ours ─ server, spread ─ ours, given the selection ─ the same without words ─ server, chained ─ server again ─ ours again
+//!      ─ ours without words ─ ours ─ the origin's way
 //! ```
 //!
-//! Peers are shown the reviews that our selection chose; the origin's way is shown all. A restaurant whose answers are
+//! The server is driven in two ways: *spread*, every request by itself, as most would, and *chained*, a restaurant's three
+//! requests one after the other, so that the server's cache holds its reviews from the first one on. It is shown the
+//! reviews that our selection chose, and does not pay for choosing; so ours is measured with the selection, from all
+//! reviews, and *given* the very same reviews, without it. The origin's way is shown all reviews. A restaurant whose answers are
 //! invalid counts as asked, and is reported: time is per restaurant asked. Ours runs cold twice, before and after the
 //! server, and counts with the mean of both.
 
@@ -76,9 +79,15 @@ pub struct Body {
     pub cold: [Ours; 2],
     /// Ours without words.
     pub wordless: Ours,
+    /// Ours given the selected reviews, so that neither side selects.
+    pub given: Ours,
+    /// The same without words.
+    pub given_wordless: Ours,
     /// Ours with all facts known but those of one new review each.
     pub again: Ours,
-    /// llama.cpp's server from nothing known.
+    /// llama.cpp's server from nothing known, each request by itself.
+    pub spread: Totals,
+    /// llama.cpp's server from nothing known, a restaurant's requests one after the other.
     pub server: Totals,
     /// The same with one new review each, its prompts cached.
     pub server_again: Totals,
@@ -134,6 +143,19 @@ impl Bench<'_> {
         let store = embedded::fresh_store(self.settings);
         let (before, first) = self.ours(cold, self.settings, &store).await?;
         // Work that blocks, on a thread that may: nothing else is under way.
+        let spread = {
+            let peer = PeerServer::start(&self.python, &llama_server::options(&self.model, self.threads))?;
+            let asked = chosen(cold, &first);
+            totals(&tokio::task::block_in_place(|| llama_server::run(&peer, &asked, Drive::Spread)))?
+        };
+        let given: Vec<Job> =
+            cold.iter().zip(&first).map(|(job, result)| selected_only(job, result)).collect();
+        let mut all = self.settings.clone();
+        all.analysis.scope = Scope::All;
+        let mut wordless = all.clone();
+        wordless.analysis.words = false;
+        let (given_wordless, _) = self.ours(&given, &wordless, &embedded::fresh_store(self.settings)).await?;
+        let (given, _) = self.ours(&given, &all, &embedded::fresh_store(self.settings)).await?;
         let (server, server_again, chosen) = {
             let peer = PeerServer::start(&self.python, &llama_server::options(&self.model, self.threads))?;
             let asked = chosen(cold, &first);
@@ -172,7 +194,10 @@ impl Bench<'_> {
         Ok(Body {
             cold: [before, after],
             wordless,
+            given,
+            given_wordless,
             again,
+            spread,
             server,
             server_again,
             cold_of_origin: beside.seconds_per_restaurant,
@@ -230,6 +255,11 @@ fn labelled<'j>(job: &'j Job, result: &AnalysisResult) -> Vec<&'j Review> {
     job.reviews.iter().filter(|review| read.contains(review.id.as_str())).collect()
 }
 
+/// The restaurant with the reviews that were selected, and no others.
+fn selected_only(job: &Job, result: &AnalysisResult) -> Job {
+    Job { reviews: labelled(job, result).into_iter().cloned().collect(), ..job.clone() }
+}
+
 fn share_error(job: &Job, result: &AnalysisResult) -> Option<f64> {
     let sentiment = result.sentiment.as_ref()?;
     let share = grade::positive_share(sentiment.positive.into(), sentiment.negative.into())?;
@@ -282,16 +312,26 @@ fn table(body: &Body) -> String {
         ours("ours, cold", before),
         ours("ours, cold, after the server", after),
         ours("ours, without words", &body.wordless),
+        ours("ours, given the selection", &body.given),
+        ours("ours, given it, without words", &body.given_wordless),
         ours("ours, one new review", &body.again),
-        peer("llama.cpp's server", &body.server),
+        peer("llama.cpp's server, spread", &body.spread),
+        peer("llama.cpp's server, chained", &body.server),
         peer("llama.cpp's server, one new review", &body.server_again),
     ];
     lines.extend(body.origin.as_ref().map(|origin| peer("the origin's way", origin)));
-    let server = body.server.seconds_per_restaurant;
+    for (drive, server) in [("spread", &body.spread), ("chained", &body.server)] {
+        let seconds = server.seconds_per_restaurant;
+        lines.push(format!(
+            "jobs/s against the server, {drive}: {:.2} x cold, {:.2} x without words; given the selection {:.2} x, {:.2} x without words",
+            seconds / cold,
+            seconds / body.wordless.seconds_per_restaurant,
+            seconds / body.given.seconds_per_restaurant,
+            seconds / body.given_wordless.seconds_per_restaurant,
+        ));
+    }
     lines.push(format!(
-        "jobs/s against the server: cold {:.2} x, without words {:.2} x, one new review {:.1} x",
-        server / cold,
-        server / body.wordless.seconds_per_restaurant,
+        "one new review, against the server's cached prompts: {:.1} x",
         body.server_again.seconds_per_restaurant / body.again.seconds_per_restaurant
     ));
     lines.extend(body.origin.as_ref().map(|origin| {

@@ -225,9 +225,9 @@ fn prompts_are_fed_in_heap_order() {
 }
 
 #[rstest]
-// λ = 5: a difference of 2 s in cost is worth 10 s of arrival.
-#[case::within_the_bound(9.0, [1, 0])]
-#[case::beyond_the_bound(11.0, [0, 1])]
+// λ = 20: a difference of 2 s in cost is worth 40 s of arrival.
+#[case::within_the_bound(39.0, [1, 0])]
+#[case::beyond_the_bound(41.0, [0, 1])]
 fn a_cheap_later_request_passes_a_dear_earlier_one_within_lambda(
     #[case] later: f64,
     #[case] order: [usize; 2],

@@ -14,5 +14,7 @@ pub use workload::{Workload, real_restaurants};
 /// The program that these tests are about, with its default settings but for fewer jobs in hand, in this folder: what
 /// happens when hands are full is to happen with few jobs.
 pub fn maitred(folder: &Path) -> Maitred {
-    Maitred::new(Path::new(env!("CARGO_BIN_EXE_maitred")), folder).set("worker.slots", 2).set("worker.look_ahead", 2)
+    Maitred::new(Path::new(env!("CARGO_BIN_EXE_maitred")), folder)
+        .set("worker.slots", 2)
+        .set("worker.look_ahead", 2)
 }
