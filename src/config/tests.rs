@@ -29,7 +29,7 @@ fn problems(error: ConfigError) -> Vec<Problem> {
 #[test]
 fn the_defaults_are_valid() {
     let settings = Settings::default();
-    assert_eq!(settings.engine.sequences, 16);
+    assert_eq!(settings.engine.sequences, 8);
     assert_eq!(settings.engine.threads, None);
     assert_eq!(settings.goodput.ttft, Duration::from_secs(2));
     assert_eq!(settings.analysis.analyses, Analysis::ALL);
@@ -50,7 +50,7 @@ fn flags_win_over_environment_over_file_over_defaults() {
     assert_eq!(config.settings.analysis.scope, Scope::All);
     assert_eq!(config.settings.analysis.top_k, 7);
     assert!(!config.settings.analysis.words);
-    assert_eq!(config.settings.engine.sequences, 16);
+    assert_eq!(config.settings.engine.sequences, 8);
 }
 
 #[test]
