@@ -68,6 +68,9 @@ fn a_word_without_end_and_a_review_of_nothing_but_signs_are_read_like_others() {
         "good ".repeat(300),
         "?!".repeat(200) + " The soup was good. The soup was good.",
         "\u{1f468}\u{200d}\u{1f469}\u{200d}\u{1f467}".repeat(50) + "The soup was bad.",
+        // Two that anybody understands, so that there is something to quote.
+        "Delicious soup and friendly staff.".to_owned(),
+        "The soup was delicious.".to_owned(),
     ];
     assert_eq!(labels(&place, &texts).0.len(), texts.len());
 }
