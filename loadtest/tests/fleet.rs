@@ -25,7 +25,11 @@ fn quick(workers: usize) -> Option<Local> {
     }
     Nats::program()?;
     let local = Local { program: Some(program), workers, redis: false, settings: Vec::new() };
-    let local = local.set("engine.backend", "sim").set("sim.step", "2ms").set("sim.token", "100ns");
+    let local = local
+        .set("engine.backend", "sim")
+        .set("worker.slots", 3)
+        .set("sim.step", "2ms")
+        .set("sim.token", "100ns");
     Some(local.set("analysis.language", "en"))
 }
 
@@ -89,7 +93,7 @@ async fn every_job_of_a_local_fleet_has_one_sample_and_the_fleet_is_seen_over_ti
     let on_time = run.published.iter().zip(&trace).all(|(published, timed)| *published > timed.at);
     assert!(run.published.len() == JOBS && on_time, "{:?}", run.published);
     assert!(run.depth.is_sorted_by(|a, b| a.at < b.at) && !run.depth.is_empty());
-    assert!(run.depth.iter().any(|point| point.workers == 2 && point.slots == 4), "{:?}", run.depth);
+    assert!(run.depth.iter().any(|point| point.workers == 2 && point.slots == 6), "{:?}", run.depth);
 }
 
 #[tokio::test(flavor = "multi_thread")]
