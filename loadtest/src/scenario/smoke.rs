@@ -15,7 +15,7 @@ use crate::embedded::{self, Run};
 use crate::jobs::{self, Timed};
 use crate::report::Report;
 use crate::sample::Size;
-use crate::simulate::{self, Cell, Discipline, study};
+use crate::simulate::{self, Cell, Class, Discipline, Mix, study};
 
 /// Flags.
 #[derive(Debug, Args)]
@@ -39,7 +39,7 @@ pub struct Body {
     pub batching: f64,
     /// Share of the steps' time inside decode.
     pub decode_share: f64,
-    /// Median time to first token of small jobs over that under first come first served, in virtual time.
+    /// 95th percentile of the time to first token of small jobs over that under first come first served, in virtual time.
     pub order_simulated: f64,
 }
 
@@ -83,7 +83,7 @@ pub async fn run(common: &Common, options: &Options) -> anyhow::Result<()> {
     };
     common.save(&report.with(&body)?)?;
     say(&format!(
-        "ratios: one new review {:.1} x less model time; {:.2} of the prompt tokens; batching {:.2} x; decode {:.1} % of the steps; small-job TTFT {:.2} of FIFO's (simulated)",
+        "ratios: one new review {:.1} x less model time; {:.2} of the prompt tokens; batching {:.2} x; decode {:.1} % of the steps; small-job TTFT p95 {:.2} of FIFO's (simulated)",
         body.again,
         body.tokens,
         body.batching,
@@ -106,18 +106,25 @@ fn order(file: &std::path::Path, seed: u64, lambda: f64) -> anyhow::Result<f64> 
     let body = study(&simulate::Options {
         files: vec![file.to_owned()],
         seeds: vec![seed],
-        jobs: 80,
+        jobs: 150,
         loads: vec![load],
         lambdas: vec![lambda],
         holds: Vec::new(),
         hold_loads: Vec::new(),
         shown_load: load,
+        // The samples are small: so are the jobs.
+        mix: Mix {
+            small: Class { share: 0.7, least: 1, most: 1 },
+            medium: Class { share: 0.2, least: 2, most: 4 },
+            large: Class { share: 0.1, least: 8, most: 20 },
+            zipf: 1.0,
+        },
         ..simulate::Options::default()
     })?;
-    let p50 = |discipline: Discipline| {
+    let p95 = |discipline: Discipline| {
         let cell = body.cells.iter().find(|cell: &&Cell| cell.discipline == discipline)?;
-        cell.figures.small.map(|small| small.p50)
+        cell.figures.small.map(|small| small.p95)
     };
-    let of = |discipline| p50(discipline).context("the trace has no small jobs");
+    let of = |discipline| p95(discipline).context("the trace has no small jobs");
     Ok(of(Discipline::Weighted(lambda))? / of(Discipline::Fifo)?)
 }
