@@ -6,9 +6,13 @@
 mod llama;
 mod sim;
 
+use std::path::Path;
+
 use crate::analysis::pack::PackError;
 use crate::analysis::reader::{ReadSettings, Reader};
 use crate::config::{EngineKind, Settings};
+use crate::input::{Columns, InputError, InputOptions, JobReader, JobTemplate};
+use crate::job::JobOptions;
 use crate::model::ModelError;
 use crate::scheduler::Policy;
 
@@ -44,6 +48,17 @@ pub enum StartError {
 /// How the settings say reviews are read.
 pub fn read_settings(settings: &Settings) -> ReadSettings {
     ReadSettings { label: settings.analysis.label_from, ..ReadSettings::default() }
+}
+
+/// A file of reviews, to be read under these settings.
+pub fn input(file: &Path, settings: &Settings) -> Result<JobReader, InputError> {
+    let job = JobTemplate {
+        analyses: settings.analysis.analyses.clone(),
+        language: settings.analysis.language,
+        options: JobOptions::default(),
+    };
+    let limits = settings.limits.clone();
+    JobReader::open(file, InputOptions { format: None, columns: Columns::default(), limits, job })
 }
 
 /// A reader on the engine that the settings ask for. Must run within a tokio runtime.

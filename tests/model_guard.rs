@@ -16,8 +16,6 @@ use maitred::config::{Config, Settings};
 use maitred::engine::Monotonic;
 use maitred::engine::core::Core;
 use maitred::engine::llama::LlamaContextBackend;
-use maitred::input::{Columns, InputOptions, JobReader, JobTemplate};
-use maitred::job::JobOptions;
 use maitred::runtime;
 
 /// What is counted, in one line for each kind.
@@ -56,8 +54,10 @@ async fn work(settings: &Settings, file: &str, extent: Extent) -> Counts {
         })
         .await
         .unwrap();
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(file);
+    let input = runtime::input(&file, settings).unwrap();
     let analyst = workload::analyst(reader, settings);
-    let taken = workload::take(open(settings, file), &analyst, extent).await.unwrap();
+    let taken = workload::take(input, &analyst, extent).await.unwrap();
     drop(analyst);
     is_done.await.unwrap();
     let (model, config) = (loaded.language_model().clone(), loaded.config().clone());
@@ -69,17 +69,6 @@ async fn work(settings: &Settings, file: &str, extent: Extent) -> Counts {
         drive::run(&mut core, &clock, &taken.workload, &OURS).unwrap()
     });
     Counts::of(&run.await.unwrap())
-}
-
-fn open(settings: &Settings, file: &str) -> JobReader {
-    let job = JobTemplate {
-        analyses: settings.analysis.analyses.clone(),
-        language: settings.analysis.language,
-        options: JobOptions::default(),
-    };
-    let options =
-        InputOptions { format: None, columns: Columns::default(), limits: settings.limits.clone(), job };
-    JobReader::open(&Path::new(env!("CARGO_MANIFEST_DIR")).join(file), options).unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -8,8 +8,9 @@ use std::path::Path;
 use anyhow::{Context, ensure};
 use fastrand::Rng;
 use maitred::config::Settings;
-use maitred::input::{Columns, InputOptions, JobReader, JobTemplate};
-use maitred::job::{Job, JobOptions, Review};
+use maitred::input::JobReader;
+use maitred::job::{Job, Review};
+use maitred::runtime;
 use serde::{Deserialize, Serialize};
 
 use crate::arrivals::zipf;
@@ -35,17 +36,7 @@ pub fn restaurants(file: &Path, settings: &Settings) -> anyhow::Result<Vec<Job>>
 
 /// The file, to be read under these settings.
 pub fn open(file: &Path, settings: &Settings) -> anyhow::Result<JobReader> {
-    let options = InputOptions {
-        format: None,
-        columns: Columns::default(),
-        limits: settings.limits.clone(),
-        job: JobTemplate {
-            analyses: settings.analysis.analyses.clone(),
-            language: settings.analysis.language,
-            options: JobOptions::default(),
-        },
-    };
-    JobReader::open(file, options).with_context(|| file.display().to_string())
+    runtime::input(file, settings).with_context(|| file.display().to_string())
 }
 
 /// The restaurant with its first `reviews` reviews.

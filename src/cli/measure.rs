@@ -10,8 +10,8 @@ use super::analyze::Print;
 use super::eval::{EvalArgs, EvalCommand};
 use crate::config::{Cache, Settings};
 use crate::eval;
-use crate::input::{InputOptions, JobReader, JobTemplate};
-use crate::job::{Job, JobOptions, Language};
+use crate::input::JobReader;
+use crate::job::{Job, Language};
 use crate::runtime;
 use crate::store::memory::MemoryFacts;
 use crate::store::sqlite::SqliteStore;
@@ -89,17 +89,7 @@ fn jobs(file: &Path, settings: &Settings) -> anyhow::Result<impl Iterator<Item =
 
 /// The file, to be read under these settings.
 pub(super) fn open(file: &Path, settings: &Settings) -> anyhow::Result<JobReader> {
-    let options = InputOptions {
-        format: None,
-        columns: crate::input::Columns::default(),
-        limits: settings.limits.clone(),
-        job: JobTemplate {
-            analyses: settings.analysis.analyses.clone(),
-            language: settings.analysis.language,
-            options: JobOptions::default(),
-        },
-    };
-    JobReader::open(file, options).with_context(|| file.display().to_string())
+    runtime::input(file, settings).with_context(|| file.display().to_string())
 }
 
 /// As JSON, or a line per figure.
