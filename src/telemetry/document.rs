@@ -92,9 +92,11 @@ pub fn document() -> String {
     for metric in CATALOGUE {
         if metric.section != section {
             section = metric.section;
-            text.push_str(&format!(
-                "\n## {section}\n\n| name | kind | unit | labels | meaning |\n|---|---|---|---|---|\n"
-            ));
+            // Writing to a string does not fail.
+            let _ = writeln!(
+                text,
+                "\n## {section}\n\n| name | kind | unit | labels | meaning |\n|---|---|---|---|---|"
+            );
         }
         row(&mut text, metric);
     }

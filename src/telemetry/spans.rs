@@ -87,7 +87,7 @@ impl Anchor {
     fn at(self, moment: Duration) -> OffsetDateTime {
         match moment.checked_sub(self.clock) {
             Some(after) => self.wall + after,
-            None => self.wall - (self.clock - moment),
+            None => self.wall - self.clock.saturating_sub(moment),
         }
     }
 }

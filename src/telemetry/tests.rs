@@ -1,4 +1,5 @@
 //! The whole of it, as a scrape sees it: names, kinds and values, without a server.
+#![expect(clippy::float_cmp, reason = "counts are whole numbers, which floats hold exactly")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -197,7 +198,7 @@ fn the_promised_names_are_the_catalogues() {
 fn a_scrape_shows_each_metric_under_its_name_with_its_kind_meaning_and_labels() {
     let telemetry = started();
     touch_all(&telemetry);
-    let text = telemetry.render().unwrap().unwrap();
+    let text = format!("\n{}", telemetry.render().unwrap().unwrap());
     for metric in CATALOGUE {
         let name = metric.prometheus();
         let kind = match metric.kind {

@@ -12,7 +12,7 @@ use crate::stats;
 use crate::store::home::{FactHome, MetricHome};
 use crate::store::metric_writer::MetricSink;
 use crate::telemetry::names::{self, MetricInfo, label};
-use crate::telemetry::{Reading, Telemetry, Window};
+use crate::telemetry::{Reading, Telemetry};
 
 /// From the start: what the worker knows of itself.
 pub(super) fn of_vitals(telemetry: &Telemetry, vitals: &SharedVitals, settings: &Settings) {
@@ -122,20 +122,6 @@ pub(super) fn of_stores(
     if let Some((_, sink)) = metrics {
         telemetry.observe(names::METRIC_ROWS_DROPPED, move || Some(Reading::new(sink.dropped() as f64)));
     }
-}
-
-/// The last window of goodput; nothing before the first one.
-pub(super) fn of_window(
-    telemetry: &Telemetry,
-    last: impl Fn() -> Option<Window> + Clone + Send + Sync + 'static,
-) {
-    let on = |metric: MetricInfo, read: fn(&Window) -> Option<f64>| {
-        let last = last.clone();
-        telemetry.observe(metric, move || last().and_then(|window| read(&window)).map(Reading::new));
-    };
-    on(names::THROUGHPUT, Window::throughput_tps);
-    on(names::GOODPUT, Window::goodput_tps);
-    on(names::SLA_COMPLIANCE, Window::compliance);
 }
 
 const fn flag(is: bool) -> f64 {

@@ -84,7 +84,7 @@ impl Collector {
     pub fn last_metrics(&self, of: &str) -> Option<Vec<Metric>> {
         let kept = self.kept.lock().unwrap();
         let resources = kept.metrics.iter().flat_map(|request| &request.resource_metrics);
-        let last = resources.filter(|metrics| instance(metrics.resource.as_ref()) == of).last()?;
+        let last = resources.rev().find(|metrics| instance(metrics.resource.as_ref()) == of)?;
         Some(last.scope_metrics.iter().flat_map(|scope| scope.metrics.clone()).collect())
     }
 }
