@@ -68,6 +68,8 @@ enum What {
     Sweep(scenario::sweep::Options),
     /// A fleet over NATS: waiting in the broker counts; how many waiting jobs a worker should hold
     Fleet(scenario::fleet::Options),
+    /// What telemetry costs: pairs of runs with it and without it
+    Telemetry(scenario::telemetry::Options),
 }
 
 impl Common {
@@ -123,5 +125,6 @@ pub async fn run(cli: Cli) -> anyhow::Result<()> {
         #[cfg(feature = "llama")]
         What::Sweep(options) => scenario::sweep::run(&common, &options).await,
         What::Fleet(options) => Box::pin(scenario::fleet::run(&common, &options)).await,
+        What::Telemetry(options) => Box::pin(scenario::telemetry::run(&common, &options)).await,
     }
 }

@@ -18,3 +18,4 @@ pub mod smoke;
 pub mod stress;
 #[cfg(feature = "llama")]
 pub mod sweep;
+pub mod telemetry;
