@@ -15,8 +15,10 @@
 mod backfills;
 mod dispatcher;
 mod failpoint;
+pub mod goodput;
 mod health;
 mod intake;
+mod ledger;
 mod presence;
 mod run;
 mod startup;
@@ -29,6 +31,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use self::dispatcher::Ending;
+use self::goodput::GoodputClerk;
 use self::vitals::{SharedVitals, Vitals};
 use crate::broker::lease::LeaseSettings;
 use crate::broker::nats::{Broker, BrokerError};
@@ -36,6 +39,7 @@ use crate::config::Settings;
 use crate::runtime::StartError;
 use crate::scheduler::Policy;
 use crate::store::StoreError;
+use crate::telemetry::Sla;
 
 /// How long the last words to a server may take.
 const FAREWELL: Duration = Duration::from_secs(5);
@@ -94,6 +98,7 @@ pub async fn run(
 ) -> Result<Ended, WorkerError> {
     let name = settings.worker.name.clone().unwrap_or_else(startup::made_up_name);
     let vitals = SharedVitals::new(Vitals::new(name.clone()));
+    let goodput = GoodputClerk::new(Sla { ttft: settings.goodput.ttft }, Duration::ZERO);
     if let Some(listen) = settings.health.listen {
         let at = health::serve(listen, vitals.clone()).await;
         let at = at.map_err(|cause| WorkerError::Health { listen, cause })?;
@@ -102,12 +107,13 @@ pub async fn run(
     tracing::info!(worker = name, version = env!("CARGO_PKG_VERSION"), "starting");
     let broker = Broker::connect_patiently(&settings.nats, &name).await?;
     let begun = tokio::select! {
-        begun = startup::begin(&settings, &name, &broker, &vitals, &work) => begun?,
+        begun = startup::begin(&settings, &name, &broker, &vitals, &goodput, &work) => begun?,
         () = stop.drain.cancelled() => return Ok(Ended::Drained),
         () = stop.abort.cancelled() => return Ok(Ended::Aborted),
     };
     let ending = begun.dispatcher.run(begun.reports, begun.cancels, stop.drain, stop.abort).await;
     begun.background.cancel();
+    begun.ledger.end(ending.name());
     let rows = async {
         if let Some(writer) = begun.metrics {
             let report = writer.close_within(FAREWELL).await;
