@@ -12,6 +12,7 @@ use crate::analysis::pack::PackError;
 use crate::analysis::reader::{ReadSettings, Reader};
 use crate::config::{EngineKind, Settings};
 use crate::engine::handle::{Server, Watcher};
+use crate::engine::step_log::{StepLog, StepLogError};
 use crate::input::{Columns, InputError, InputOptions, JobReader, JobTemplate};
 use crate::job::JobOptions;
 use crate::model::ModelError;
@@ -36,6 +37,9 @@ pub enum StartError {
     /// The engine's thread could not start.
     #[error("no engine thread: {0}")]
     Thread(#[from] std::io::Error),
+    /// The file for the steps cannot be written.
+    #[error(transparent)]
+    Steps(#[from] StepLogError),
     /// A prompt folder is not right.
     #[error(transparent)]
     Pack(#[from] PackError),
@@ -91,6 +95,11 @@ fn watched(server: Server, watcher: Option<Watcher>) -> Server {
         Some(watcher) => server.watched_by(watcher),
         None => server,
     }
+}
+
+/// Where the engine's steps are to be written.
+fn step_log(settings: &Settings) -> Result<Option<StepLog>, StepLogError> {
+    settings.log.steps.as_deref().map(StepLog::open).transpose()
 }
 
 fn policy(settings: &Settings) -> Policy {

@@ -18,8 +18,10 @@ pub mod backlog;
 mod dispatcher;
 mod failpoint;
 mod gauges;
+pub mod goodput;
 mod health;
 mod intake;
+mod ledger;
 mod presence;
 mod run;
 mod startup;
@@ -32,6 +34,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use self::dispatcher::Ending;
+use self::goodput::GoodputClerk;
 use self::vitals::{SharedVitals, Vitals};
 use crate::broker::lease::LeaseSettings;
 use crate::broker::nats::{Broker, BrokerError};
@@ -39,7 +42,7 @@ use crate::config::Settings;
 use crate::runtime::StartError;
 use crate::scheduler::Policy;
 use crate::store::StoreError;
-use crate::telemetry::{Telemetry, TelemetryError};
+use crate::telemetry::{Sla, Telemetry, TelemetryError};
 
 /// How long the last words to a server may take.
 const FAREWELL: Duration = Duration::from_secs(5);
@@ -103,6 +106,8 @@ pub async fn run(
     let vitals = SharedVitals::new(Vitals::new(name.clone()));
     let telemetry = Telemetry::start(&settings, &name)?;
     gauges::of_vitals(&telemetry, &vitals, &settings);
+    let goodput = GoodputClerk::new(Sla { ttft: settings.goodput.ttft }, Duration::ZERO);
+    gauges::of_window(&telemetry, &goodput);
     if let Some(listen) = settings.health.listen {
         let at = health::serve(listen, vitals.clone(), telemetry.clone()).await;
         let at = at.map_err(|cause| WorkerError::Health { listen, cause })?;
@@ -111,12 +116,13 @@ pub async fn run(
     tracing::info!(worker = name, version = env!("CARGO_PKG_VERSION"), "starting");
     let broker = Broker::connect_patiently(&settings.nats, &name).await?;
     let begun = tokio::select! {
-        begun = startup::begin(&settings, &name, &broker, &vitals, &telemetry, &work) => begun?,
+        begun = startup::begin(&settings, &name, &broker, &vitals, (&telemetry, &goodput), &work) => begun?,
         () = stop.drain.cancelled() => return Ok(Ended::Drained),
         () = stop.abort.cancelled() => return Ok(Ended::Aborted),
     };
     let ending = begun.dispatcher.run(begun.reports, begun.cancels, stop.drain, stop.abort).await;
     begun.background.cancel();
+    begun.ledger.end(ending.name());
     let rows = async {
         if let Some(writer) = begun.metrics {
             let report = writer.close_within(FAREWELL).await;

@@ -148,7 +148,7 @@ pub struct Server {
     clock: Arc<dyn Clock>,
     prefixes: u16,
     policy: Policy,
-    watcher: Option<Watcher>,
+    watchers: Vec<Watcher>,
 }
 
 /// Is told each step, on the engine's thread.
@@ -185,7 +185,7 @@ impl Engine {
             clock: Arc::clone(&clock),
             prefixes: config.prefixes,
             policy: config.policy,
-            watcher: None,
+            watchers: Vec::new(),
         };
         let (failed, failure) = oneshot::channel();
         std::thread::Builder::new().name("engine".into()).spawn(move || {
@@ -288,10 +288,11 @@ impl Engine {
 }
 
 impl Server {
-    /// Has each step told to `watcher`, on the engine's thread: for metrics and benchmarks, which must be quick about it.
+    /// Has each step told to `watcher`, too, on the engine's thread: it must be quick about it.
     #[must_use]
-    pub fn watched_by(self, watcher: impl FnMut(&StepReport) + Send + 'static) -> Self {
-        Self { watcher: Some(Box::new(watcher)), ..self }
+    pub fn watched_by(mut self, watcher: impl FnMut(&StepReport) + Send + 'static) -> Self {
+        self.watchers.push(Box::new(watcher));
+        self
     }
 
     /// Serves until every handle is gone and all work is done; says what was done in all.
@@ -336,9 +337,8 @@ impl Server {
             let predicted = costs.step(Tokens { fed: fed.into(), read: read.into() }).get();
             costs.observe(CostStep { fed, read, seconds });
             drop(costs);
-            if let Some(watcher) = &mut self.watcher {
-                watcher(&StepReport { step, predicted });
-            }
+            let report = StepReport { step, predicted };
+            self.watchers.iter_mut().for_each(|watcher| watcher(&report));
         }
         let (held, capacity) = room(core.room());
         let mut stats = lock(&self.shared.stats);

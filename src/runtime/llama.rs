@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::{PREFIXES, StartError, policy, watched};
+use super::{PREFIXES, StartError, policy, step_log, watched};
 use crate::analysis::pack::LanguagePack;
 use crate::analysis::reader::{EmbedderInfo, ModelIdentity, ReadSettings, Reader};
 use crate::config::Settings;
@@ -12,6 +12,7 @@ use crate::engine::handle::{Server, Watcher};
 use crate::engine::llama::{
     self, ContextSettings, EmbeddingSettings, LlamaConfig, LlamaContextBackend, Model, Models,
 };
+use crate::engine::step_log::StepLog;
 use crate::engine::{Embedder, EngineConfig};
 use crate::job::Language;
 use crate::model::{ModelError, ModelKind, ModelStore, ResolvedModel, model_store};
@@ -26,10 +27,11 @@ pub(super) async fn start(
     read: ReadSettings,
     watcher: Option<Watcher>,
 ) -> Result<Reader, StartError> {
+    let steps = step_log(settings)?;
     let loaded = load(settings).await?;
     loaded
         .reader(read, move |server, backend, embedders| {
-            watched(server, watcher).serve(backend, embedders);
+            StepLog::attach(steps, watched(server, watcher)).serve(backend, embedders);
         })
         .await
 }

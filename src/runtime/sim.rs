@@ -6,13 +6,14 @@
 use std::convert::Infallible;
 use std::sync::Arc;
 
-use super::{PREFIXES, StartError, policy, watched};
+use super::{PREFIXES, StartError, policy, step_log, watched};
 use crate::analysis::pack::LanguagePack;
 use crate::analysis::reader::{EmbedderInfo, ModelIdentity, ReadSettings, Reader};
 use crate::config::{Settings, SimSettings};
 use crate::engine::backend::ContextShape;
 use crate::engine::handle::Watcher;
 use crate::engine::sim::{Pace, SimBackend, SimCosts, SimEmbedder, SimTokenizer, StepHook};
+use crate::engine::step_log::StepLog;
 use crate::engine::{BatchToken, Embedder, Engine, EngineConfig, Monotonic, Token};
 use crate::job::Language;
 use crate::scheduler::DeviceClass;
@@ -35,7 +36,7 @@ pub(super) fn start(
         .into_iter()
         .map(|language| Ok((LanguagePack::load(language, settings.prompts_dir.as_deref())?, embedder())))
         .collect::<Result<Vec<_>, StartError>>()?;
-    let backend = backend(settings);
+    let (backend, steps) = (backend(settings), step_log(settings)?);
     let config = EngineConfig {
         prefixes: PREFIXES,
         step_limit: settings.engine.step_limit,
@@ -43,7 +44,8 @@ pub(super) fn start(
         policy: policy(settings),
     };
     let (engine, _) = Engine::start(config, Arc::new(Monotonic::default()), move |server| {
-        watched(server, watcher).serve(backend(), vec![Box::new(SimEmbedder) as Box<dyn Embedder>]);
+        let server = StepLog::attach(steps, watched(server, watcher));
+        server.serve(backend(), vec![Box::new(SimEmbedder) as Box<dyn Embedder>]);
         Ok::<(), Infallible>(())
     })?;
     let identity = ModelIdentity { name: SIMULATED.into(), digest: SIMULATED.into() };

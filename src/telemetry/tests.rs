@@ -183,6 +183,7 @@ fn step() -> StepReport {
         decode_time: Duration::from_millis(50),
         read_time: Duration::from_millis(2),
         total_time: Duration::from_millis(55),
+        ..Step::default()
     };
     StepReport { step, predicted: 0.1 }
 }

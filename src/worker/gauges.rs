@@ -5,6 +5,7 @@
 use std::sync::Arc;
 
 use super::backlog::SharedBacklog;
+use super::goodput::GoodputClerk;
 use super::vitals::{Jobs, SharedVitals, Vitals};
 use crate::config::{EngineKind, Settings};
 use crate::engine::{Engine, EngineStats};
@@ -12,7 +13,7 @@ use crate::stats;
 use crate::store::home::{FactHome, MetricHome};
 use crate::store::metric_writer::MetricSink;
 use crate::telemetry::names::{self, MetricInfo, label};
-use crate::telemetry::{Reading, Telemetry};
+use crate::telemetry::{Reading, Telemetry, Window};
 
 /// From the start: what the worker knows of itself.
 pub(super) fn of_vitals(telemetry: &Telemetry, vitals: &SharedVitals, settings: &Settings) {
@@ -122,6 +123,18 @@ pub(super) fn of_stores(
     if let Some((_, sink)) = metrics {
         telemetry.observe(names::METRIC_ROWS_DROPPED, move || Some(Reading::new(sink.dropped() as f64)));
     }
+}
+
+/// The last window of goodput; nothing before the first one.
+pub(super) fn of_window(telemetry: &Telemetry, clerk: &GoodputClerk) {
+    let on = |metric: MetricInfo, read: fn(&Window) -> Option<f64>| {
+        let clerk = clerk.clone();
+        telemetry
+            .observe(metric, move || clerk.last_window().and_then(|window| read(&window)).map(Reading::new));
+    };
+    on(names::THROUGHPUT, Window::throughput_tps);
+    on(names::GOODPUT, Window::goodput_tps);
+    on(names::SLA_COMPLIANCE, Window::compliance);
 }
 
 const fn flag(is: bool) -> f64 {

@@ -15,9 +15,10 @@ use tokio_util::sync::CancellationToken;
 use super::account::{Account, Settled};
 use super::failpoint::Failpoint;
 use super::intake::Taken;
+use super::ledger::Ledger;
 use super::undertaker::{Undertaker, until_done};
 use super::vitals::SharedVitals;
-use crate::analyst::{Analyst, Worked, metrics};
+use crate::analyst::{Analyst, Worked};
 use crate::broker::lease::End;
 use crate::broker::nats::attempts::{AttemptLog, Attempts, Mark};
 use crate::broker::nats::{Broker, CANCELLED};
@@ -27,7 +28,6 @@ use crate::config::{CrashPoint, Settings};
 use crate::result::{AnalysisResult, Outcome};
 use crate::store::FactStore;
 use crate::store::home::FactHome;
-use crate::store::metric_writer::MetricSink;
 use crate::telemetry::spans::{Anchor, Interval};
 
 /// Before a job whose run panicked is tried again.
@@ -45,7 +45,7 @@ pub(super) struct Runs {
     pub broker: Broker,
     pub attempts: AttemptLog,
     pub undertaker: Undertaker,
-    pub metrics: Option<MetricSink>,
+    pub ledger: Ledger,
     pub vitals: SharedVitals,
     pub account: Account,
     pub failpoint: Failpoint,
@@ -148,16 +148,7 @@ impl Runs {
         };
         self.failpoint.reached(CrashPoint::Published);
         self.undertaker.raise(&taken.letter, self.settings.nats.max_deliver).await;
-        if let Some(sink) = &self.metrics {
-            let trace_id = taken.trace.trace_id();
-            let source = metrics::Source {
-                result_id: &taken.head.result_id,
-                worker: &self.worker,
-                lane: Some(taken.letter.origin.lane),
-                trace_id: Some(&trace_id),
-            };
-            metrics::offer(sink, &taken.job, &worked, source);
-        }
+        self.ledger.worked(taken, &worked);
         self.failpoint.reached(CrashPoint::Recorded);
         if let Some(mark) = mark
             && let Err(error) = self.attempts.end(mark).await
@@ -173,6 +164,7 @@ impl Runs {
     async fn publish_unworked(&self, taken: &Taken, outcome: Outcome, stop: &CancellationToken) -> End {
         let (begun, result) = (self.now(), self.analyst.unworked(&taken.job, &outcome));
         let Some(published) = self.publish(taken, &result, stop).await else { return End::Interrupted };
+        self.ledger.unworked(taken, &result);
         self.tell(&Settled { taken, result: &result, cost: None, begun, published });
         End::Done
     }

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use time::OffsetDateTime;
 use tokio::sync::mpsc;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
@@ -12,7 +11,9 @@ use super::account::Account;
 use super::backlog::{self, SharedBacklog};
 use super::dispatcher::{Dispatcher, Event, Parts, Pulls};
 use super::failpoint::Failpoint;
+use super::goodput::GoodputClerk;
 use super::intake::{Intake, Origin};
+use super::ledger::{self, Ledger};
 use super::run::Runs;
 use super::undertaker::{Undertaker, until_done};
 use super::vitals::SharedVitals;
@@ -31,7 +32,6 @@ use crate::runtime;
 use crate::scheduler::Lane;
 use crate::store::home::{FactHome, MetricHome};
 use crate::store::metric_writer::{MetricWriter, WriterSettings};
-use crate::store::metrics::{MetricRow, WorkerStart};
 use crate::telemetry::{Instruments, Telemetry};
 
 /// How often streams that are not right are looked at again.
@@ -45,6 +45,7 @@ pub(super) struct Begun {
     pub reports: mpsc::Receiver<Event>,
     pub cancels: mpsc::Receiver<CancelWish>,
     pub metrics: Option<MetricWriter>,
+    pub ledger: Ledger,
     pub presence: Arc<Presence>,
     /// Ends the tasks beside the dispatcher.
     pub background: CancellationToken,
@@ -55,6 +56,8 @@ struct Workshop {
     analyst: Arc<Analyst<FactHome>>,
     facts: Arc<FactHome>,
     metrics: Option<MetricWriter>,
+    home: Option<Arc<MetricHome>>,
+    ledger: Ledger,
 }
 
 /// A name nobody else has: names tell workers apart in results, metrics and marks.
@@ -72,12 +75,12 @@ pub(super) async fn begin(
     name: &str,
     broker: &Broker,
     vitals: &SharedVitals,
-    telemetry: &Telemetry,
+    (telemetry, goodput): (&Telemetry, &GoodputClerk),
     work: &tokio::runtime::Handle,
 ) -> Result<Begun, WorkerError> {
     // Models load while the servers come up.
-    let opening = open_workshop(Arc::clone(settings), name.to_owned(), vitals.clone(), telemetry.clone());
-    let workshop = work.spawn(opening);
+    let seen = (telemetry.clone(), goodput.clone());
+    let workshop = work.spawn(open_workshop(Arc::clone(settings), name.to_owned(), vitals.clone(), seen));
     verified(settings, broker, vitals).await?;
     let workshop = workshop.await??;
     let background = CancellationToken::new();
@@ -89,6 +92,7 @@ pub(super) async fn begin(
         worker: name.to_owned(),
         vitals: vitals.clone(),
         instruments: instruments.clone(),
+        ledger: workshop.ledger.clone(),
     };
     let intake = Intake {
         settings: Arc::clone(settings),
@@ -105,7 +109,7 @@ pub(super) async fn begin(
         broker: broker.clone(),
         attempts,
         undertaker: undertaker(),
-        metrics: workshop.metrics.as_ref().map(MetricWriter::sink),
+        ledger: workshop.ledger.clone(),
         vitals: vitals.clone(),
         account: Account { instruments: instruments.clone(), traces: telemetry.traces() },
         failpoint: Failpoint::new(settings.sim.crash_at),
@@ -144,20 +148,25 @@ pub(super) async fn begin(
     tokio::spawn(backlog::ask(broker.clone(), waiting, background.clone()));
     let ended = background.clone();
     tokio::spawn(async move { sweeper.run(ended).await });
+    let ledger = workshop.ledger;
+    work.spawn(ledger.clone().keep(background.clone()));
+    if let (Some(home), Some(keep)) = (workshop.home, settings.postgres.retention) {
+        work.spawn(ledger::let_go(home, keep, background.clone()));
+    }
     tokio::spawn(keep_verifying(Arc::clone(settings), broker.clone(), vitals.clone(), background.clone()));
     let (dispatcher, reports) = Dispatcher::new(parts, pulls);
     let tended = (Backfills::new(broker), running.clone(), background.clone());
     tokio::spawn(async move { tended.0.tend(tended.1, tended.2).await });
     let counting = Arc::clone(&presence);
     tokio::spawn(backfills::share_rates(counting, running, dispatcher.events(), background.clone()));
-    Ok(Begun { dispatcher, reports, cancels, metrics: workshop.metrics, presence, background })
+    Ok(Begun { dispatcher, reports, cancels, metrics: workshop.metrics, ledger, presence, background })
 }
 
 async fn open_workshop(
     settings: Arc<Settings>,
     name: String,
     vitals: SharedVitals,
-    telemetry: Telemetry,
+    (telemetry, goodput): (Telemetry, GoodputClerk),
 ) -> Result<Workshop, WorkerError> {
     let facts = Arc::new(FactHome::open(&settings).await?);
     let home = MetricHome::open(&settings).await?.map(Arc::new);
@@ -167,18 +176,12 @@ async fn open_workshop(
     let reader = runtime::start_watched(&settings, runtime::read_settings(&settings), watcher).await?;
     gauges::of_engine(&telemetry, reader.engine(), &reader.model().name, &settings);
     prepare_languages(&reader, &settings).await;
-    if let Some(writer) = &metrics {
-        writer.offer(MetricRow::Worker(WorkerStart {
-            worker: name.clone(),
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            model: reader.model().name.clone(),
-            started_at: OffsetDateTime::now_utc(),
-        }));
-    }
+    let sink = metrics.as_ref().map(MetricWriter::sink);
+    let ledger = Ledger::begin(&settings, &name, &reader.model().name, reader.engine(), sink, goodput);
     vitals.update(|vitals| vitals.models_ready = true);
     tracing::info!(model = reader.model().name, "models are ready");
     let analyst = Analyst::new(Arc::new(reader), Arc::clone(&facts), settings.analysis.clone(), name);
-    Ok(Workshop { analyst: Arc::new(analyst), facts, metrics })
+    Ok(Workshop { analyst: Arc::new(analyst), facts, metrics, home, ledger })
 }
 
 /// Every code that a dead letter may have.
