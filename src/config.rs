@@ -9,6 +9,7 @@ mod fleet;
 mod layers;
 mod reader;
 mod secret;
+mod watchdog;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -23,6 +24,7 @@ pub use self::layers::Entry;
 use self::layers::Layers;
 use self::reader::Reader;
 pub use self::secret::{Secret, SecretError, SecretUrl};
+pub use self::watchdog::{GpuSettings, StopHook, WatchdogSettings};
 use crate::analysis::Thresholds;
 use crate::analysis::reader::LabelSource;
 use crate::job::{Analysis, Language, Limits, Scope};
@@ -65,6 +67,10 @@ pub struct Settings {
     pub worker: WorkerSettings,
     /// Where a worker tells how it is.
     pub health: HealthSettings,
+    /// How GPUs are looked at.
+    pub gpu: GpuSettings,
+    /// When an idle worker ends.
+    pub watchdog: WatchdogSettings,
     /// The engine without a model.
     pub sim: SimSettings,
     /// Logs.
@@ -290,6 +296,8 @@ impl Settings {
             postgres: PostgresSettings::read(&mut read),
             worker: WorkerSettings::read(&mut read),
             health: HealthSettings::read(&mut read),
+            gpu: GpuSettings::read(&mut read),
+            watchdog: WatchdogSettings::read(&mut read),
             sim: SimSettings::read(&mut read),
             log: LogSettings::read(&mut read),
         };

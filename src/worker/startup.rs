@@ -4,18 +4,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use time::OffsetDateTime;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 use super::dispatcher::{Dispatcher, Event, Parts, Pulls};
 use super::failpoint::Failpoint;
+use super::gpu::Gpus;
 use super::intake::{Intake, Origin};
 use super::run::Runs;
 use super::undertaker::{Undertaker, until_done};
 use super::vitals::SharedVitals;
 use super::{WorkerError, backfills, presence};
 use crate::analyst::Analyst;
+use crate::broker::backfill::Backfill;
 use crate::broker::nats::{Backfills, Broker, BrokerError, CancelWish, DeadLetters, Presence, Sweeper};
 use crate::broker::shares::LaneShares;
 use crate::broker::topology::Topology;
@@ -39,6 +41,9 @@ pub(super) struct Begun {
     pub cancels: mpsc::Receiver<CancelWish>,
     pub metrics: Option<MetricWriter>,
     pub presence: Arc<Presence>,
+    pub backfills: watch::Receiver<Vec<Backfill>>,
+    /// Samples as long as it lives.
+    pub gpus: Gpus,
     /// Ends the tasks beside the dispatcher.
     pub background: CancellationToken,
 }
@@ -111,6 +116,8 @@ pub(super) async fn begin(
         work: work.clone(),
         backfills: running.clone(),
     };
+    let backfills = running.clone();
+    let gpus = Gpus::sample(settings, vitals);
     let listen = || broker.cancel_requests(background.clone());
     let cancels = until_done("listening for cancels", listen).await;
     tokio::spawn(presence::tell(
@@ -129,7 +136,8 @@ pub(super) async fn begin(
     tokio::spawn(async move { tended.0.tend(tended.1, tended.2).await });
     let counting = Arc::clone(&presence);
     tokio::spawn(backfills::share_rates(counting, running, dispatcher.events(), background.clone()));
-    Ok(Begun { dispatcher, reports, cancels, metrics: workshop.metrics, presence, background })
+    let metrics = workshop.metrics;
+    Ok(Begun { dispatcher, reports, cancels, metrics, presence, backfills, gpus, background })
 }
 
 async fn open_workshop(
