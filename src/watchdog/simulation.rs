@@ -52,7 +52,8 @@ impl Schedule {
     fn quiet_from(&self) -> Duration {
         let work = self.arrivals.iter().map(|arrival| arrival.at + 3 * arrival.takes);
         // All jobs one after the other, at worst.
-        let work = work.max().unwrap_or_default() + self.arrivals.iter().map(|arrival| arrival.takes).sum();
+        let work = work.max().unwrap_or_default()
+            + self.arrivals.iter().map(|arrival| arrival.takes).sum::<Duration>();
         let dark = [&self.no_lag, &self.no_gpu, &self.busy_gpu].into_iter().flatten().map(|window| window.1);
         dark.max().unwrap_or_default().max(work)
     }
@@ -167,18 +168,18 @@ impl<'a> World<'a> {
     /// The worker takes what there is room for; in a drain a pull that waited brings a job, which goes back at once.
     fn take(&mut self) {
         for index in 0..self.places.len() {
-            if self.places[index] != Place::Waiting || self.held() >= SLOTS {
+            if self.places[index] != Place::Waiting {
                 continue;
             }
             match self.draining {
-                None => {
+                None if self.held() < SLOTS => {
                     let until = self.now + self.schedule.arrivals[index].takes;
                     self.places[index] = Place::Here { until };
                     self.received += 1;
                     self.work.push(self.now);
                 }
                 Some(since) if self.now <= since + PULL => self.course.handed_back += 1,
-                Some(_) => {}
+                _ => {}
             }
         }
     }
