@@ -200,11 +200,12 @@ fn a_library_that_hangs_holds_up_nobody_and_is_heard_when_it_is_back() {
     let watched = Watched::all(&nvml);
     watched.wait(|_| true);
     nvml.change("0.power", "HANG");
-    // The look that is under way, and those before it that nobody has heard yet.
-    while watched.told.recv_timeout(Duration::from_millis(500)).is_ok() {}
+    nvml.wait_hanging();
     // Its end is asked for in mid-call, and is not waited for.
-    let Watched { told, _sampler } = watched;
-    drop(_sampler);
+    let Watched { told, _sampler: sampler } = watched;
+    drop(sampler);
+    let before = told.try_iter().count();
+    assert!(told.try_recv().is_err(), "nothing after {before} looks");
     nvml.change("0.power", "250000");
     let last: Vec<Told> = told.iter().collect();
     assert_eq!(last.len(), 1, "the call came back, its look was told, and then it was over");

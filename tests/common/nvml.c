@@ -2,7 +2,7 @@
  *
  * What they answer stands in the file ANSWERS, a path given when this is compiled. It is read anew at each call, so that
  * a test can change it in mid-run. A line is KEY=VALUE; VALUE may be !CODE, an NVML error, or HANG: the call does not return while
- * that is in the file.
+ * that is in the file, and says in a file ANSWERS.hangs that it is under way.
  *
  *   init=!9                   nvmlInit_v2 fails
  *   count=2
@@ -55,6 +55,8 @@ static int value(const char *key, char *found, size_t size) {
             snprintf(found, size, "%s", line + length + 1);
             return SUCCESS;
         }
+        /* Whoever waits for it sees that the call is under way. */
+        if ((file = fopen(ANSWERS ".hangs", "w"))) fclose(file);
         usleep(5000);
     }
 }

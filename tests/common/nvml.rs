@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::process::Command;
 
-use maitred_testkit::skipped;
+use maitred_testkit::{skipped, wait_until};
 use tempfile::TempDir;
 
 /// The library, and what it answers.
@@ -49,7 +49,13 @@ impl Nvml {
         std::fs::rename(new, self.answers()).unwrap();
     }
 
-    /// The same where something else stands in a line.
+    /// Waits until a call hangs.
+    #[track_caller]
+    pub fn wait_hanging(&self) {
+        wait_until("a call that hangs", || self.folder.path().join("answers.hangs").is_file());
+    }
+
+    /// One other line of what it answers.
     pub fn change(&self, key: &str, value: &str) {
         let now = std::fs::read_to_string(self.answers()).unwrap();
         let other = |line: &&str| line.split('=').next() != Some(key);
