@@ -10,6 +10,7 @@ mod layers;
 mod reader;
 mod secret;
 mod telemetry;
+mod watchdog;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -25,6 +26,7 @@ use self::layers::Layers;
 use self::reader::Reader;
 pub use self::secret::{Secret, SecretError, SecretUrl};
 pub use self::telemetry::TelemetrySettings;
+pub use self::watchdog::{GpuSettings, StopHook, WatchdogSettings};
 use crate::analysis::Thresholds;
 use crate::analysis::reader::LabelSource;
 use crate::job::{Analysis, Language, Limits, Scope};
@@ -69,6 +71,10 @@ pub struct Settings {
     pub health: HealthSettings,
     /// Metrics and traces.
     pub telemetry: TelemetrySettings,
+    /// How GPUs are looked at.
+    pub gpu: GpuSettings,
+    /// When an idle worker ends.
+    pub watchdog: WatchdogSettings,
     /// The engine without a model.
     pub sim: SimSettings,
     /// What reports go by.
@@ -317,6 +323,8 @@ impl Settings {
             worker: WorkerSettings::read(&mut read),
             health: HealthSettings::read(&mut read),
             telemetry: TelemetrySettings::read(&mut read),
+            gpu: GpuSettings::read(&mut read),
+            watchdog: WatchdogSettings::read(&mut read),
             sim: SimSettings::read(&mut read),
             report: ReportSettings::read(&mut read),
             log: LogSettings::read(&mut read),

@@ -19,6 +19,7 @@ mod dispatcher;
 mod failpoint;
 mod gauges;
 pub mod goodput;
+mod gpu;
 mod health;
 mod intake;
 mod ledger;
@@ -27,15 +28,17 @@ mod run;
 mod startup;
 mod undertaker;
 pub mod vitals;
+mod watchdog;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
 use self::dispatcher::Ending;
 use self::goodput::GoodputClerk;
 use self::vitals::{SharedVitals, Vitals};
+use self::watchdog::{Guard, Guarded};
 use crate::broker::lease::LeaseSettings;
 use crate::broker::nats::{Broker, BrokerError};
 use crate::config::Settings;
@@ -76,6 +79,17 @@ pub enum WorkerError {
     /// The engine is stuck.
     #[error("the engine is stuck in a step; start the worker again, its jobs go to others meanwhile")]
     Stuck,
+    /// An idle worker cannot end its machine.
+    #[error(
+        "idle and drained, but the stop hook failed {tries} times, the last time because {cause}; the machine still runs: \
+         end it, or correct section `watchdog`"
+    )]
+    StopHook {
+        /// How often it was tried.
+        tries: u32,
+        /// What went wrong the last time.
+        cause: String,
+    },
 }
 
 /// How a worker ended.
@@ -85,6 +99,8 @@ pub enum Ended {
     Drained,
     /// It was asked twice, and has handed back all it had at once.
     Aborted,
+    /// It was idle for long, and has ended its machine as the settings say.
+    Idle,
 }
 
 /// Requests to stop.
@@ -102,6 +118,7 @@ pub async fn run(
     work: tokio::runtime::Handle,
     stop: Stop,
 ) -> Result<Ended, WorkerError> {
+    let started = Instant::now();
     let name = settings.worker.name.clone().unwrap_or_else(startup::made_up_name);
     let vitals = SharedVitals::new(Vitals::new(name.clone()));
     let telemetry = Telemetry::start(&settings, &name)?;
@@ -120,7 +137,19 @@ pub async fn run(
         () = stop.drain.cancelled() => return Ok(Ended::Drained),
         () = stop.abort.cancelled() => return Ok(Ended::Aborted),
     };
-    let ending = begun.dispatcher.run(begun.reports, begun.cancels, stop.drain, stop.abort).await;
+    // Its own, so that the first signal to a worker that drains by itself does not count as the second.
+    let drain = stop.drain.child_token();
+    let guarded = Guarded {
+        settings: Arc::clone(&settings),
+        name: name.clone(),
+        broker: broker.clone(),
+        vitals: vitals.clone(),
+        gpus: begun.gpus,
+        backfills: begun.backfills,
+    };
+    let guard = Guard::new(guarded, started);
+    let guard = tokio::spawn(guard.watch(drain.clone(), begun.background.clone()));
+    let ending = begun.dispatcher.run(begun.reports, begun.cancels, drain, stop.abort.clone()).await;
     begun.background.cancel();
     begun.ledger.end(ending.name());
     let rows = async {
@@ -151,6 +180,7 @@ pub async fn run(
         "ended"
     );
     match ending {
+        Ending::Drained if !stop.drain.is_cancelled() => guard.await?.finish(&stop).await,
         Ending::Drained => Ok(Ended::Drained),
         Ending::Aborted => Ok(Ended::Aborted),
         Ending::Stuck => Err(WorkerError::Stuck),

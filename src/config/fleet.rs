@@ -259,12 +259,12 @@ impl SimSettings {
 }
 
 /// A URL in the settings or in a file; the file wins, because somebody mounted it on purpose.
-fn secret(read: &mut Reader<'_>, value: &'static str, file: &'static str) -> Option<Secret> {
+pub(super) fn secret(read: &mut Reader<'_>, value: &'static str, file: &'static str) -> Option<Secret> {
     let url = unless(read.text(value), "none").map(|url| Secret::Value(SecretUrl::new(url)));
     path(read, file).map(Secret::File).or(url)
 }
 
-fn path(read: &mut Reader<'_>, key: &'static str) -> Option<PathBuf> {
+pub(super) fn path(read: &mut Reader<'_>, key: &'static str) -> Option<PathBuf> {
     unless(read.text(key), "none").map(PathBuf::from)
 }
 

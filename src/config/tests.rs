@@ -186,6 +186,38 @@ fn types_of_the_cache_that_go_with_the_rest_are_taken(#[case] engine: &str) {
     Config::load(Some(file.path()), &[], &[]).unwrap();
 }
 
+#[rstest]
+#[case::no_command("stop = \"command\"", "watchdog.command")]
+#[case::no_url("stop = \"http\"", "watchdog.url")]
+#[case::a_url_that_cannot_be_posted_to("stop = \"http\"\nurl = \"stop.example\"", "watchdog.url")]
+#[case::more_than_all("gpu_idle_percent = 101", "watchdog.gpu_idle_percent")]
+#[case::no_checks("idle_limit = 0", "watchdog.idle_limit")]
+fn a_watchdog_that_could_not_do_what_it_is_for_is_refused(#[case] watchdog: &str, #[case] key: &str) {
+    let file = file(&format!("[watchdog]\n{watchdog}\n"));
+    let found = problems(Config::load(Some(file.path()), &[], &[]).unwrap_err());
+    assert_eq!(found.iter().map(|problem| problem.key.as_str()).collect::<Vec<_>>(), [key]);
+}
+
+#[test]
+fn a_watchdog_s_hook_is_what_the_settings_name() {
+    let stop = |text: &str| {
+        let file = file(&format!("[watchdog]\n{text}\n"));
+        Config::load(Some(file.path()), &[], &[]).unwrap().settings.watchdog.stop
+    };
+    assert_eq!(stop(""), StopHook::Exit);
+    let command = "runpodctl stop pod $RUNPOD_POD_ID";
+    assert_eq!(
+        stop(&format!("stop = \"command\"\ncommand = \"{command}\"")),
+        StopHook::Command(command.into())
+    );
+    let StopHook::Http { url: Secret::File(url), token: Some(token) } =
+        stop("stop = \"http\"\nurl_file = \"/run/secrets/url\"\ntoken_file = \"/run/secrets/token\"")
+    else {
+        panic!("an http hook");
+    };
+    assert_eq!((url, token), ("/run/secrets/url".into(), "/run/secrets/token".into()));
+}
+
 #[test]
 fn every_problem_is_named_at_once() {
     let variables = environment(&[("MAITRED__ENGINE__THREADS", "-1"), ("MAITRED__LOG__FORMAT", "xml")]);

@@ -153,6 +153,7 @@ impl Dispatcher {
         tokio::pin!(stuck);
         let mut ending = Ending::Drained;
         let mut draining = false;
+        let mut drain_began = Instant::now();
         loop {
             let due =
                 self.begun + self.machine.next_due().map_or(self.next_tick, |due| due.min(self.next_tick));
@@ -166,6 +167,7 @@ impl Dispatcher {
                 }
                 () = drain.cancelled(), if !draining => {
                     draining = true;
+                    drain_began = Instant::now();
                     self.start_draining();
                 }
                 // Before the reports: however many come, leases are renewed.
@@ -187,7 +189,9 @@ impl Dispatcher {
                 "what is held here is what the machine holds"
             );
             if draining {
-                if self.machine.is_empty() {
+                // What a pull still brings goes back at once. Without an ear it would wait for the end of its lease.
+                let heard = !self.pulls.out() || drain_began.elapsed() > pulls::LAST_WORD;
+                if self.machine.is_empty() && (heard || ending == Ending::Aborted) {
                     return ending;
                 }
             } else {

@@ -9,6 +9,7 @@ use super::goodput::GoodputClerk;
 use super::vitals::{Jobs, SharedVitals, Vitals};
 use crate::config::{EngineKind, Settings};
 use crate::engine::{Engine, EngineStats};
+use crate::gpu::GpuSample;
 use crate::stats;
 use crate::store::home::{FactHome, MetricHome};
 use crate::store::metric_writer::MetricSink;
@@ -24,6 +25,9 @@ pub(super) fn of_vitals(telemetry: &Telemetry, vitals: &SharedVitals, settings: 
     on(names::WORKER_READY, |vitals| flag(vitals.obstacles().is_empty()));
     on(names::WORKER_DRAINING, |vitals| flag(vitals.draining));
     on(names::NATS_CONNECTED, |vitals| flag(vitals.nats_connected));
+    on(names::IDLE_CHECKS, |vitals| vitals.idle_checks.into());
+    on(names::GPU_SAMPLE_FAILURES, |vitals| vitals.gpu_failures as f64);
+    of_gpus(telemetry, vitals);
     let jobs = |metric: MetricInfo, read: fn(&Jobs) -> f64| {
         let vitals = vitals.clone();
         telemetry.observe(metric, move || Some(Reading::new(read(&vitals.read().jobs))));
@@ -43,6 +47,25 @@ pub(super) fn of_vitals(telemetry: &Telemetry, vitals: &SharedVitals, settings: 
     telemetry.observe(names::RESIDENT_MEMORY, || {
         stats::resident_memory_bytes().map(|bytes| Reading::new(bytes as f64))
     });
+}
+
+/// What its GPUs are at, as they were sampled last; what a GPU does not tell has no series.
+fn of_gpus(telemetry: &Telemetry, vitals: &SharedVitals) {
+    let on = |metric: MetricInfo, read: fn(&GpuSample) -> Option<f64>| {
+        let vitals = vitals.clone();
+        telemetry.observe(metric, move || {
+            let gpus = vitals.read().gpus.into_iter();
+            let known = gpus.filter_map(|gpu| Some((gpu.device, read(&gpu)?)));
+            known
+                .map(|(device, value)| Reading::new(value).with(label::DEVICE, device.to_string()))
+                .collect::<Vec<_>>()
+        });
+    };
+    on(names::GPU_UTILIZATION, |gpu| gpu.utilization);
+    on(names::GPU_MEMORY_USED, |gpu| gpu.memory_used_bytes.map(|bytes| bytes as f64));
+    on(names::GPU_MEMORY_TOTAL, |gpu| gpu.memory_total_bytes.map(|bytes| bytes as f64));
+    on(names::GPU_POWER, |gpu| gpu.power_watts);
+    on(names::GPU_TEMPERATURE, |gpu| gpu.temperature_celsius);
 }
 
 /// Once the models are ready: what runs here, and how its engine is. The engine is looked at, not kept.

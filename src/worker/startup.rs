@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
@@ -12,6 +12,7 @@ use super::backlog::{self, SharedBacklog};
 use super::dispatcher::{Dispatcher, Event, Parts, Pulls};
 use super::failpoint::Failpoint;
 use super::goodput::GoodputClerk;
+use super::gpu::Gpus;
 use super::intake::{Intake, Origin};
 use super::ledger::{self, Ledger};
 use super::run::Runs;
@@ -19,6 +20,7 @@ use super::undertaker::{Undertaker, until_done};
 use super::vitals::SharedVitals;
 use super::{WorkerError, backfills, gauges, presence};
 use crate::analyst::Analyst;
+use crate::broker::backfill::Backfill;
 use crate::broker::dead_letter;
 use crate::broker::names;
 use crate::broker::nats::{Backfills, Broker, BrokerError, CancelWish, DeadLetters, Presence, Sweeper};
@@ -47,6 +49,9 @@ pub(super) struct Begun {
     pub metrics: Option<MetricWriter>,
     pub ledger: Ledger,
     pub presence: Arc<Presence>,
+    pub backfills: watch::Receiver<Vec<Backfill>>,
+    /// Samples as long as it lives.
+    pub gpus: Gpus,
     /// Ends the tasks beside the dispatcher.
     pub background: CancellationToken,
 }
@@ -132,6 +137,8 @@ pub(super) async fn begin(
         work: work.clone(),
         backfills: running.clone(),
     };
+    let backfills = running.clone();
+    let gpus = Gpus::sample(settings, vitals);
     let listen = || broker.cancel_requests(background.clone());
     let cancels = until_done("listening for cancels", listen).await;
     tokio::spawn(presence::tell(
@@ -159,7 +166,8 @@ pub(super) async fn begin(
     tokio::spawn(async move { tended.0.tend(tended.1, tended.2).await });
     let counting = Arc::clone(&presence);
     tokio::spawn(backfills::share_rates(counting, running, dispatcher.events(), background.clone()));
-    Ok(Begun { dispatcher, reports, cancels, metrics: workshop.metrics, ledger, presence, background })
+    let metrics = workshop.metrics;
+    Ok(Begun { dispatcher, reports, cancels, metrics, ledger, presence, backfills, gpus, background })
 }
 
 async fn open_workshop(

@@ -5,9 +5,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use serde::Serialize;
 
 use crate::broker::lease::LeaseCounts;
+use crate::gpu::GpuSample;
 
 /// How the worker is.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 #[expect(clippy::struct_excessive_bools, reason = "independent facts, each told under its own name")]
 pub struct Vitals {
     /// Its name.
@@ -28,6 +29,14 @@ pub struct Vitals {
     pub draining: bool,
     /// Jobs in hand.
     pub jobs: Jobs,
+    /// GPUs, as they were looked at last; none where there is none.
+    pub gpus: Vec<GpuSample>,
+    /// Calls to the GPUs' library that failed since the start.
+    pub gpu_failures: u64,
+    /// Checks of the watchdog in a row that found nothing to do.
+    pub idle_checks: u32,
+    /// Checks of the watchdog since the start at which something could not be read.
+    pub unreadable_checks: u64,
 }
 
 /// Jobs in hand, and what became of those that were.
@@ -41,6 +50,8 @@ pub struct Jobs {
     pub running: usize,
     /// Milliseconds that the job which has waited longest has waited; 0 when none waits.
     pub oldest_queued_ms: u64,
+    /// Taken in since the start.
+    pub received: u64,
     /// Results published.
     pub results: u64,
     /// Dead letters written.
@@ -74,6 +85,10 @@ impl Vitals {
             engine_stuck: false,
             draining: false,
             jobs: Jobs::default(),
+            gpus: Vec::new(),
+            gpu_failures: 0,
+            idle_checks: 0,
+            unreadable_checks: 0,
         }
     }
 
@@ -108,6 +123,7 @@ impl Jobs {
         (self.handed_back, self.merged, self.renewals) =
             (counts.handed_back, counts.merged + counts.again, counts.renewals);
         self.redelivered = counts.redelivered + self.merged;
+        self.received = counts.received;
     }
 }
 

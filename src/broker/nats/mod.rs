@@ -7,6 +7,7 @@ mod cancels;
 mod connect;
 mod dead_letters;
 mod identity;
+mod lag;
 mod link;
 mod payload;
 mod presence;

@@ -28,8 +28,6 @@ const ABSENT: &[(MetricInfo, &str)] = &[
     (names::GPU_MEMORY_TOTAL, "there is no GPU"),
     (names::GPU_POWER, "there is no GPU"),
     (names::GPU_TEMPERATURE, "there is no GPU"),
-    (names::GPU_SAMPLE_FAILURES, "nothing samples yet"),
-    (names::IDLE_CHECKS, "there is no watchdog yet"),
     (names::THROUGHPUT, "the first window closes after a minute"),
     (names::GOODPUT, "the first window closes after a minute"),
     (names::SLA_COMPLIANCE, "the first window closes after a minute"),

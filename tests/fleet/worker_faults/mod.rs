@@ -7,6 +7,7 @@ mod crashes;
 mod drain;
 mod duplicates;
 mod flow;
+mod idle;
 mod payloads;
 mod sizes;
 pub mod team;
