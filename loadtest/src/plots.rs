@@ -4,6 +4,7 @@
 //! says what is missing, not an empty picture.
 
 mod canvas;
+mod fleet;
 mod scale;
 
 use std::path::Path;
@@ -11,6 +12,7 @@ use std::path::Path;
 use anyhow::{Context, bail};
 
 use self::canvas::{Page, Panel, Words};
+pub use self::fleet::{FleetOverDay, Moment, compliance_against_cost, fleets_over_day};
 use self::scale::Scale;
 use crate::sample::Size;
 
