@@ -12,9 +12,12 @@
 //! The order in which the servers start does not matter: a worker without NATS is live and not ready; without Redis or
 //! Postgres it works all the same.
 
+mod account;
 mod backfills;
+pub mod backlog;
 mod dispatcher;
 mod failpoint;
+mod gauges;
 mod health;
 mod intake;
 mod presence;
@@ -36,6 +39,7 @@ use crate::config::Settings;
 use crate::runtime::StartError;
 use crate::scheduler::Policy;
 use crate::store::StoreError;
+use crate::telemetry::{Telemetry, TelemetryError};
 
 /// How long the last words to a server may take.
 const FAREWELL: Duration = Duration::from_secs(5);
@@ -60,6 +64,9 @@ pub enum WorkerError {
         /// What the system says.
         cause: std::io::Error,
     },
+    /// Metrics and traces, by their settings.
+    #[error(transparent)]
+    Telemetry(#[from] TelemetryError),
     /// A task of ours broke off.
     #[error("a part of the worker broke off: {0}")]
     Broken(#[from] tokio::task::JoinError),
@@ -94,15 +101,17 @@ pub async fn run(
 ) -> Result<Ended, WorkerError> {
     let name = settings.worker.name.clone().unwrap_or_else(startup::made_up_name);
     let vitals = SharedVitals::new(Vitals::new(name.clone()));
+    let telemetry = Telemetry::start(&settings, &name)?;
+    gauges::of_vitals(&telemetry, &vitals, &settings);
     if let Some(listen) = settings.health.listen {
-        let at = health::serve(listen, vitals.clone()).await;
+        let at = health::serve(listen, vitals.clone(), telemetry.clone()).await;
         let at = at.map_err(|cause| WorkerError::Health { listen, cause })?;
         tracing::info!(%at, "health is served");
     }
     tracing::info!(worker = name, version = env!("CARGO_PKG_VERSION"), "starting");
     let broker = Broker::connect_patiently(&settings.nats, &name).await?;
     let begun = tokio::select! {
-        begun = startup::begin(&settings, &name, &broker, &vitals, &work) => begun?,
+        begun = startup::begin(&settings, &name, &broker, &vitals, &telemetry, &work) => begun?,
         () = stop.drain.cancelled() => return Ok(Ended::Drained),
         () = stop.abort.cancelled() => return Ok(Ended::Aborted),
     };
@@ -123,7 +132,8 @@ pub async fn run(
         }
         broker.flush().await;
     };
-    let (told, ()) = tokio::join!(tokio::time::timeout(FAREWELL, farewell), rows);
+    let spans = telemetry.shutdown(FAREWELL);
+    let (told, (), ()) = tokio::join!(tokio::time::timeout(FAREWELL, farewell), rows, spans);
     if told.is_err() {
         tracing::warn!("left without a word to nats: it did not listen");
     }

@@ -19,3 +19,4 @@ pub mod smoke;
 pub mod stress;
 #[cfg(feature = "llama")]
 pub mod sweep;
+pub mod telemetry;

@@ -68,10 +68,7 @@ fn request(
 ) -> RequestMetric {
     let since = |at: Duration| at.saturating_sub(worked.arrived);
     let answered = record.outcome.is_ok();
-    let kind = match record.purpose {
-        "summary" | "strengths" => RequestKind::Generation,
-        _ => RequestKind::Probe,
-    };
+    let kind = if record.is_generation() { RequestKind::Generation } else { RequestKind::Probe };
     RequestMetric {
         // A rerun of the same job asks anew: the engine's clock keeps its requests apart from the first run's.
         request_id: format!("{}-{number}", created_at.unix_timestamp_nanos()),

@@ -112,6 +112,9 @@ fn a_value_of_the_wrong_shape_is_named(#[case] text: &str, #[case] key: &str) {
 #[case("MAITRED__ANALYSIS__NEGATIVE_THRESHOLD", "0.7", "`analysis.positive_threshold` (0.6)")]
 #[case("MAITRED__LIMITS__BYTES_PER_JOB", "lots", "64 MiB")]
 #[case("MAITRED__MODELS__LANGUAGE", " ", "not empty")]
+#[case("MAITRED__TELEMETRY__OTLP_ENDPOINT", "collector:4318", "a URL such as")]
+#[case("MAITRED__TELEMETRY__OTLP_ENDPOINT", "http://", "a URL such as")]
+#[case("MAITRED__TELEMETRY__TRACE_RATIO", "1.5", "from 0 to 1")]
 fn a_bad_value_says_what_is_allowed_and_where_it_stands(
     #[case] name: &str,
     #[case] value: &str,
@@ -123,6 +126,21 @@ fn a_bad_value_says_what_is_allowed_and_where_it_stands(
     assert!(message.contains(allowed), "{message}");
     assert!(message.contains(&format!("environment {name}")), "{message}");
     assert!(message.contains(&format!("`{value}`")), "{message}");
+}
+
+#[test]
+fn the_collector_that_everybody_is_told_of_counts_unless_ours_is_told_otherwise() {
+    let endpoint = |file: Option<&Path>, variables: &[(&str, &str)]| {
+        Config::load(file, &environment(variables), &[]).unwrap().settings.telemetry.otlp_endpoint
+    };
+    let common = ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector:4318/");
+    assert_eq!(endpoint(None, &[]), None);
+    assert_eq!(endpoint(None, &[("OTEL_EXPORTER_OTLP_ENDPOINT", "")]), None, "an empty variable is none");
+    assert_eq!(endpoint(None, &[common]).as_deref(), Some("http://collector:4318"));
+    let none = file("[telemetry]\notlp_endpoint = \"none\"\n");
+    assert_eq!(endpoint(Some(none.path()), &[common]), None);
+    let ours = ("MAITRED__TELEMETRY__OTLP_ENDPOINT", "https://other:4318");
+    assert_eq!(endpoint(None, &[common, ours]).as_deref(), Some("https://other:4318"));
 }
 
 #[test]

@@ -419,6 +419,8 @@ impl<B: Backend> Core<B> {
             Ok(mut answer) => {
                 answer.timing.finished = self.clock.now();
                 self.counters.completed += 1;
+                self.counters.forced_tokens += u64::from(answer.usage.forced);
+                self.counters.reused_tokens += u64::from(answer.usage.reused);
                 // A closed reply means that nobody waits any more.
                 let _ = waiting.reply.send(Ok(answer));
             }

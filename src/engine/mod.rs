@@ -29,7 +29,7 @@ pub mod sim;
 
 pub use backend::{Backend, BackendError, BatchToken, Embedder, SeqId, Token, Tokenizer};
 pub use clock::{Clock, Monotonic, VirtualClock};
-pub use handle::{Engine, EngineConfig, EngineStats, StepReport};
+pub use handle::{Engine, EngineConfig, EngineStats, EngineView, StepReport};
 pub use request::{
     Answer, Branch, BranchAnswer, Labels, PrefixId, Request, RequestError, RequestTiming, RequestUsage, Span,
     SpanText, TokenSet,

@@ -50,6 +50,14 @@ impl FactHome {
         Ok(Self::Sqlite(store))
     }
 
+    /// Calls of a server that failed; `None` where no server is used.
+    pub fn server_errors(&self) -> Option<u64> {
+        match self {
+            Self::Redis(store) => Some(store.errors()),
+            Self::Sqlite(_) | Self::Memory(_) => None,
+        }
+    }
+
     /// Puts away what is to be put away. Calls after this may fail.
     ///
     /// # Errors
@@ -82,6 +90,14 @@ impl MetricHome {
         let store = SqliteStore::open(&path).await?;
         tracing::warn!(path = %path.display(), "no postgres.url: metrics are kept in store.cache, on this machine alone");
         Ok(Some(Self::Sqlite(store)))
+    }
+
+    /// Batches that a server did not take; `None` where no server is used.
+    pub fn server_errors(&self) -> Option<u64> {
+        match self {
+            Self::Postgres(store) => Some(store.errors()),
+            Self::Sqlite(_) => None,
+        }
     }
 
     /// Closes it. Calls after this fail.

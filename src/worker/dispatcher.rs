@@ -24,6 +24,7 @@ use crate::broker::nats::source::{Acker, Delivered, Demand, Source};
 use crate::broker::nats::{Broker, CancelWish, Held as HeldState};
 use crate::config::{CrashPoint, Settings};
 use crate::engine::Engine;
+use crate::telemetry::Instruments;
 
 /// Reports that may wait. Each stands for a task that is done, so that a full channel only makes tasks wait.
 const EVENTS: usize = 1024;
@@ -68,6 +69,7 @@ pub(super) struct Parts {
     pub intake: Arc<Intake>,
     pub runs: Arc<Runs>,
     pub vitals: SharedVitals,
+    pub instruments: Instruments,
     /// Where jobs are worked: a runtime of its own, so that no analysis keeps a lease from being renewed.
     pub work: tokio::runtime::Handle,
     pub backfills: watch::Receiver<Vec<Backfill>>,
@@ -254,6 +256,9 @@ impl Dispatcher {
 
     /// Jobs came: their leases run already, so they are registered before anything looks into them.
     fn received(&mut self, source: SourceId, jobs: Vec<Delivered>, not_before: Duration) {
+        if !jobs.is_empty() {
+            self.parts.instruments.consumed(self.pulls.origin(source).lane, jobs.len());
+        }
         for job in jobs {
             let lease = LeaseId {
                 source,

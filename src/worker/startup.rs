@@ -8,17 +8,23 @@ use tokio::sync::mpsc;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
+use super::account::Account;
+use super::backlog::{self, SharedBacklog};
 use super::dispatcher::{Dispatcher, Event, Parts, Pulls};
 use super::failpoint::Failpoint;
 use super::intake::{Intake, Origin};
 use super::run::Runs;
 use super::undertaker::{Undertaker, until_done};
 use super::vitals::SharedVitals;
-use super::{WorkerError, backfills, presence};
+use super::{WorkerError, backfills, gauges, presence};
 use crate::analyst::Analyst;
+use crate::broker::dead_letter;
+use crate::broker::names;
 use crate::broker::nats::{Backfills, Broker, BrokerError, CancelWish, DeadLetters, Presence, Sweeper};
+use crate::broker::retry::GivenUp;
 use crate::broker::shares::LaneShares;
 use crate::broker::topology::Topology;
+use crate::broker::wire;
 use crate::config::Settings;
 use crate::job::Language;
 use crate::runtime;
@@ -26,6 +32,7 @@ use crate::scheduler::Lane;
 use crate::store::home::{FactHome, MetricHome};
 use crate::store::metric_writer::{MetricWriter, WriterSettings};
 use crate::store::metrics::{MetricRow, WorkerStart};
+use crate::telemetry::{Instruments, Telemetry};
 
 /// How often streams that are not right are looked at again.
 const LOOK_AGAIN: Duration = Duration::from_secs(2);
@@ -65,16 +72,24 @@ pub(super) async fn begin(
     name: &str,
     broker: &Broker,
     vitals: &SharedVitals,
+    telemetry: &Telemetry,
     work: &tokio::runtime::Handle,
 ) -> Result<Begun, WorkerError> {
     // Models load while the servers come up.
-    let workshop = work.spawn(open_workshop(Arc::clone(settings), name.to_owned(), vitals.clone()));
+    let opening = open_workshop(Arc::clone(settings), name.to_owned(), vitals.clone(), telemetry.clone());
+    let workshop = work.spawn(opening);
     verified(settings, broker, vitals).await?;
     let workshop = workshop.await??;
     let background = CancellationToken::new();
     let attempts = until_done("opening the bucket of attempts", || broker.attempts()).await;
-    let undertaker =
-        || Undertaker { letters: DeadLetters::new(broker), worker: name.to_owned(), vitals: vitals.clone() };
+    let instruments = telemetry.instruments();
+    instruments.expect_dead_letters(dead_letter_codes());
+    let undertaker = || Undertaker {
+        letters: DeadLetters::new(broker),
+        worker: name.to_owned(),
+        vitals: vitals.clone(),
+        instruments: instruments.clone(),
+    };
     let intake = Intake {
         settings: Arc::clone(settings),
         analyst: Arc::clone(&workshop.analyst),
@@ -92,6 +107,7 @@ pub(super) async fn begin(
         undertaker: undertaker(),
         metrics: workshop.metrics.as_ref().map(MetricWriter::sink),
         vitals: vitals.clone(),
+        account: Account { instruments: instruments.clone(), traces: telemetry.traces() },
         failpoint: Failpoint::new(settings.sim.crash_at),
     };
     let presence = Arc::new(Presence::new(broker));
@@ -108,6 +124,7 @@ pub(super) async fn begin(
         intake: Arc::new(intake),
         runs: Arc::new(runs),
         vitals: vitals.clone(),
+        instruments: instruments.clone(),
         work: work.clone(),
         backfills: running.clone(),
     };
@@ -120,7 +137,11 @@ pub(super) async fn begin(
         Arc::clone(settings),
         background.clone(),
     ));
-    let sweeper = Sweeper::new(broker, name, settings.limits.clone());
+    let sweeper =
+        Sweeper::new(broker, name, settings.limits.clone()).telling(move || note_given_up(&instruments));
+    let waiting = SharedBacklog::default();
+    gauges::of_lanes(telemetry, &waiting);
+    tokio::spawn(backlog::ask(broker.clone(), waiting, background.clone()));
     let ended = background.clone();
     tokio::spawn(async move { sweeper.run(ended).await });
     tokio::spawn(keep_verifying(Arc::clone(settings), broker.clone(), vitals.clone(), background.clone()));
@@ -136,11 +157,15 @@ async fn open_workshop(
     settings: Arc<Settings>,
     name: String,
     vitals: SharedVitals,
+    telemetry: Telemetry,
 ) -> Result<Workshop, WorkerError> {
     let facts = Arc::new(FactHome::open(&settings).await?);
-    let metrics = MetricHome::open(&settings).await?;
-    let metrics = metrics.map(|home| MetricWriter::spawn(Arc::new(home), WriterSettings::default()));
-    let reader = runtime::start(&settings, runtime::read_settings(&settings)).await?;
+    let home = MetricHome::open(&settings).await?.map(Arc::new);
+    let metrics = home.clone().map(|home| MetricWriter::spawn(home, WriterSettings::default()));
+    gauges::of_stores(&telemetry, &facts, home.as_ref().zip(metrics.as_ref().map(MetricWriter::sink)));
+    let watcher = telemetry.instruments().step_watcher();
+    let reader = runtime::start_watched(&settings, runtime::read_settings(&settings), watcher).await?;
+    gauges::of_engine(&telemetry, reader.engine(), &reader.model().name, &settings);
     prepare_languages(&reader, &settings).await;
     if let Some(writer) = &metrics {
         writer.offer(MetricRow::Worker(WorkerStart {
@@ -154,6 +179,18 @@ async fn open_workshop(
     tracing::info!(model = reader.model().name, "models are ready");
     let analyst = Analyst::new(Arc::new(reader), Arc::clone(&facts), settings.analysis.clone(), name);
     Ok(Workshop { analyst: Arc::new(analyst), facts, metrics })
+}
+
+/// Every code that a dead letter may have.
+fn dead_letter_codes() -> impl Iterator<Item = &'static str> {
+    let ours = [GivenUp::Failures.code(), GivenUp::Poison.code(), dead_letter::MAX_DELIVERIES];
+    wire::codes::ALL.into_iter().chain(ours)
+}
+
+/// The server gave a job up, and the sweeper wrote its letter.
+fn note_given_up(instruments: &Instruments) {
+    instruments.sent(names::DEAD_LETTERS_STREAM);
+    instruments.dead_letter(dead_letter::MAX_DELIVERIES);
 }
 
 /// Reads the prompts before the first job comes, so that it does not pay for them.

@@ -12,12 +12,14 @@ use crate::broker::names;
 use crate::broker::nats::DeadLetters;
 use crate::broker::wire::{DeadLetter, Reason};
 use crate::job::WIRE_VERSION;
+use crate::telemetry::Instruments;
 
 /// Writes dead letters.
 pub(super) struct Undertaker {
     pub letters: DeadLetters,
     pub worker: String,
     pub vitals: SharedVitals,
+    pub instruments: Instruments,
 }
 
 impl Undertaker {
@@ -55,6 +57,8 @@ impl Undertaker {
         };
         until_done("writing a dead letter", || self.letters.put(&record)).await;
         self.vitals.update(|vitals| vitals.jobs.dead_letters += 1);
+        self.instruments.sent(names::DEAD_LETTERS_STREAM);
+        self.instruments.dead_letter(&record.reason.code);
     }
 }
 

@@ -39,6 +39,8 @@ pub struct Jobs {
     pub queued: usize,
     /// Of those, running.
     pub running: usize,
+    /// Milliseconds that the job which has waited longest has waited; 0 when none waits.
+    pub oldest_queued_ms: u64,
     /// Results published.
     pub results: u64,
     /// Dead letters written.
@@ -51,8 +53,12 @@ pub struct Jobs {
     pub merged: u64,
     /// Older jobs of a restaurant, ended by a newer one.
     pub stale: u64,
-    /// Leases renewed.
+    /// Deliveries of jobs that the server had lent before.
+    pub redelivered: u64,
+    /// Renewals of leases that were asked for.
     pub renewals: u64,
+    /// Those of them that the server did not confirm.
+    pub renewals_failed: u64,
 }
 
 impl Vitals {
@@ -98,8 +104,10 @@ impl Jobs {
     /// Takes over what the lease machine counts.
     pub fn note(&mut self, counts: &LeaseCounts) {
         (self.held, self.queued, self.running) = (counts.held, counts.queued, counts.running);
+        self.oldest_queued_ms = u64::try_from(counts.oldest_queued.as_millis()).unwrap_or(u64::MAX);
         (self.handed_back, self.merged, self.renewals) =
             (counts.handed_back, counts.merged + counts.again, counts.renewals);
+        self.redelivered = counts.redelivered + self.merged;
     }
 }
 

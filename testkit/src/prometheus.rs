@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
-use crate::{Manners, Port, ROOT, Server, Spec, installed, on_path};
+use crate::{Manners, Port, Server, Spec, installed, on_path, repository};
 
 /// How often it looks, in the tests: a run of seconds is to have many samples.
 const INTERVAL: &str = "1s";
@@ -76,7 +76,7 @@ fn is_ready(port: u16) -> bool {
 
 /// The file that is deployed, with other targets and intervals.
 fn render(targets: &[String]) -> String {
-    let file = PathBuf::from(ROOT).join("deploy/prometheus");
+    let file = repository().join("deploy/prometheus");
     let text = std::fs::read_to_string(file.join("prometheus.yml")).unwrap();
     let deployed = "[\"127.0.0.1:8080\"]";
     assert!(

@@ -2,101 +2,19 @@
 
 use std::collections::BTreeSet;
 
+use maitred::telemetry::names::{CATALOGUE, Kind, MetricInfo};
+
 use crate::promql;
 
-/// A series in Prometheus.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    Counter,
-    Gauge,
-    Histogram,
+/// The labels of a metric as Prometheus has them.
+fn label_names(metric: &MetricInfo) -> Vec<String> {
+    metric.labels.iter().map(|label| label.replace('.', "_")).collect()
 }
 
-use Kind::{Counter, Gauge, Histogram};
-
-/// A metric: its name, its kind, its labels.
-pub type Metric = (&'static str, Kind, &'static [&'static str]);
-
-const GEN_AI: &[&str] = &["gen_ai_operation_name", "gen_ai_provider_name", "gen_ai_request_model"];
-const TOKENS: &[&str] =
-    &["gen_ai_operation_name", "gen_ai_provider_name", "gen_ai_request_model", "gen_ai_token_type"];
-const MESSAGING: &[&str] = &["messaging_system", "messaging_destination_name", "messaging_operation_name"];
-
-/// All of them.
-pub const METRICS: &[Metric] = &[
-    ("gen_ai_server_time_to_first_token_seconds", Histogram, GEN_AI),
-    ("gen_ai_server_time_per_output_token_seconds", Histogram, GEN_AI),
-    ("gen_ai_server_request_duration_seconds", Histogram, GEN_AI),
-    ("gen_ai_client_token_usage", Histogram, TOKENS),
-    ("messaging_process_duration_seconds", Histogram, MESSAGING),
-    ("messaging_client_operation_duration_seconds", Histogram, MESSAGING),
-    ("messaging_client_consumed_messages_total", Counter, MESSAGING),
-    ("messaging_client_sent_messages_total", Counter, MESSAGING),
-    ("maitred_jobs_total", Counter, &["lane", "outcome"]),
-    ("maitred_job_ttft_seconds", Histogram, &["lane", "size"]),
-    ("maitred_job_duration_seconds", Histogram, &["lane", "size"]),
-    ("maitred_queue_wait_seconds", Histogram, &["lane"]),
-    ("maitred_jobs_within_sla_total", Counter, &["lane", "size"]),
-    ("maitred_jobs_held", Gauge, &[]),
-    ("maitred_heap_depth", Gauge, &[]),
-    ("maitred_heap_oldest_age_seconds", Gauge, &[]),
-    ("maitred_slots_in_use", Gauge, &[]),
-    ("maitred_slots", Gauge, &[]),
-    ("maitred_retries_total", Counter, &[]),
-    ("maitred_dead_letters_total", Counter, &["reason"]),
-    ("maitred_handed_back_total", Counter, &[]),
-    ("maitred_redeliveries_total", Counter, &[]),
-    ("maitred_lease_renewals_total", Counter, &[]),
-    ("maitred_lease_renewal_failures_total", Counter, &[]),
-    ("maitred_overtaken_total", Counter, &[]),
-    ("maitred_lane_pending", Gauge, &["lane"]),
-    ("maitred_lane_in_flight", Gauge, &["lane"]),
-    ("maitred_lane_oldest_age_seconds", Gauge, &["lane"]),
-    ("maitred_dead_letters_waiting", Gauge, &[]),
-    ("maitred_step_seconds", Histogram, &[]),
-    ("maitred_step_tokens", Histogram, &["phase"]),
-    ("maitred_step_sequences", Histogram, &[]),
-    ("maitred_cost_error_ratio", Histogram, &[]),
-    ("maitred_engine_requests_waiting", Gauge, &[]),
-    ("maitred_engine_requests_running", Gauge, &[]),
-    ("maitred_sequences_in_use", Gauge, &[]),
-    ("maitred_sequences_capacity", Gauge, &[]),
-    ("maitred_kv_cells_reserved", Gauge, &[]),
-    ("maitred_kv_cells_capacity", Gauge, &[]),
-    ("maitred_prefill_tokens_total", Counter, &[]),
-    ("maitred_decode_tokens_total", Counter, &[]),
-    ("maitred_forced_tokens_total", Counter, &[]),
-    ("maitred_prefix_reused_tokens_total", Counter, &[]),
-    ("maitred_embedded_texts_total", Counter, &[]),
-    ("maitred_embedded_tokens_total", Counter, &[]),
-    ("maitred_decode_seconds_total", Counter, &[]),
-    ("maitred_embedding_seconds_total", Counter, &[]),
-    ("maitred_sampling_seconds_total", Counter, &[]),
-    ("maitred_tokens_total", Counter, &[]),
-    ("maitred_goodput_tokens_total", Counter, &[]),
-    ("maitred_throughput_tokens_per_second", Gauge, &[]),
-    ("maitred_goodput_tokens_per_second", Gauge, &[]),
-    ("maitred_sla_compliance_ratio", Gauge, &[]),
-    ("maitred_reviews_total", Counter, &["source"]),
-    ("maitred_labels_total", Counter, &["label"]),
-    ("maitred_claims_total", Counter, &["outcome"]),
-    ("maitred_findings_total", Counter, &["analysis"]),
-    ("maitred_baseline_tokens_total", Counter, &[]),
-    ("maitred_store_errors_total", Counter, &["store"]),
-    ("maitred_metric_rows_dropped_total", Counter, &[]),
-    ("maitred_worker_info", Gauge, &["version", "model", "device"]),
-    ("maitred_worker_ready", Gauge, &[]),
-    ("maitred_worker_draining", Gauge, &[]),
-    ("maitred_nats_connected", Gauge, &[]),
-    ("maitred_idle_checks", Gauge, &[]),
-    ("process_resident_memory_bytes", Gauge, &[]),
-    ("maitred_gpu_utilization_ratio", Gauge, &["device"]),
-    ("maitred_gpu_memory_used_bytes", Gauge, &["device"]),
-    ("maitred_gpu_memory_total_bytes", Gauge, &["device"]),
-    ("maitred_gpu_power_watts", Gauge, &["device"]),
-    ("maitred_gpu_temperature_celsius", Gauge, &["device"]),
-    ("maitred_gpu_sample_failures_total", Counter, &[]),
-];
+/// All metrics, as Prometheus has them.
+pub fn metrics() -> Vec<String> {
+    CATALOGUE.iter().map(MetricInfo::prometheus).collect()
+}
 
 /// Labels that Prometheus adds.
 const ADDED: [&str; 3] = ["job", "instance", "le"];
@@ -105,26 +23,25 @@ const OTHERS: [(&str, &[&str]); 2] =
     [("up", &[]), ("keda_scaler_metrics_value", &["scaledObject", "scaler"])];
 
 /// The labels of a series as it is written in PromQL; `None` where there is no such series.
-fn labels(series: &str) -> Option<&'static [&'static str]> {
-    let metric = |name: &str| METRICS.iter().find(|metric| metric.0 == name);
+fn labels(series: &str) -> Option<Vec<String>> {
     if let Some((_, labels)) = OTHERS.iter().find(|(name, _)| *name == series) {
-        return Some(labels);
+        return Some(labels.iter().map(ToString::to_string).collect());
     }
-    for part in ["_bucket", "_sum", "_count"] {
-        if let Some(&(_, Histogram, labels)) = series.strip_suffix(part).and_then(metric) {
-            return Some(labels);
+    // A histogram has no series of its own name.
+    let of = |metric: &&MetricInfo| match metric.kind {
+        Kind::Histogram(_) => {
+            let name = metric.prometheus();
+            ["_bucket", "_sum", "_count"].iter().any(|part| series.strip_suffix(part) == Some(&name))
         }
-    }
-    match metric(series) {
-        // A histogram has no series of its own name.
-        Some((_, Histogram, _)) | None => None,
-        Some((_, _, labels)) => Some(labels),
-    }
+        Kind::Counter | Kind::Gauge => metric.prometheus() == series,
+    };
+    CATALOGUE.iter().find(of).map(label_names)
 }
 
 /// What an expression names that there is not. `recorded`: series of recording rules.
 pub fn unknown(expression: &str, recorded: &BTreeSet<String>) -> Vec<String> {
     let names = promql::names(expression);
+    let added = |label: &String| ADDED.contains(&label.as_str());
     let mut unknown = Vec::new();
     for series in &names.series {
         if !recorded.contains(series) && labels(series).is_none() {
@@ -132,19 +49,14 @@ pub fn unknown(expression: &str, recorded: &BTreeSet<String>) -> Vec<String> {
         }
     }
     for (series, label) in &names.matched {
-        let known = labels(series).is_none_or(|labels| labels.contains(&label.as_str()));
-        if !known && !ADDED.contains(&label.as_str()) {
+        let known = labels(series).is_none_or(|labels| labels.contains(label));
+        if !known && !added(label) {
             unknown.push(format!("{series} has no label {label}"));
         }
     }
-    let all: BTreeSet<&str> = METRICS.iter().flat_map(|metric| metric.2).chain(&ADDED).copied().collect();
-    unknown.extend(
-        names
-            .grouped
-            .iter()
-            .filter(|label| !all.contains(label.as_str()))
-            .map(|label| format!("no metric has the label {label}")),
-    );
+    let all: BTreeSet<String> = CATALOGUE.iter().flat_map(label_names).collect();
+    let grouped = names.grouped.iter().filter(|label| !all.contains(*label) && !added(label));
+    unknown.extend(grouped.map(|label| format!("no metric has the label {label}")));
     unknown
 }
 

@@ -31,7 +31,7 @@ pub fn names(expression: &str) -> Names {
                 let (inner, after) = until(&rest[1..], ')');
                 names.grouped.extend(list(inner).map(str::to_owned));
                 rest = after;
-            } else if !rest.starts_with('(') && !OPERATORS.contains(&word.to_lowercase().as_str()) {
+            } else if !is_called(rest) && !OPERATORS.contains(&word.to_lowercase().as_str()) {
                 word.clone_into(&mut series);
                 names.series.insert(series.clone());
             }
@@ -52,6 +52,11 @@ pub fn names(expression: &str) -> Names {
         }
     }
     names
+}
+
+/// Whether what stands here calls what stood before: an argument, or how an aggregation groups.
+fn is_called(rest: &str) -> bool {
+    rest.starts_with('(') || ["by", "without"].contains(&split(rest).0)
 }
 
 fn split(text: &str) -> (&str, &str) {

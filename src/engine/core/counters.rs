@@ -32,6 +32,10 @@ pub struct CoreCounters {
     pub decode_tokens: u64,
     /// Tokens, of both kinds, whose logits were read.
     pub read_tokens: u64,
+    /// Template tokens of answered requests; they are among the prefilled ones.
+    pub forced_tokens: u64,
+    /// Tokens that answered requests took from a pinned prefix.
+    pub reused_tokens: u64,
     /// Sum over steps of the sequences in the batch.
     pub sequence_steps: u64,
     /// Time inside the backend's decode.

@@ -13,6 +13,7 @@ mod insert;
 mod migrate;
 
 use std::str::FromStr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
@@ -39,6 +40,8 @@ const ATTEMPT: Duration = Duration::from_secs(8);
 #[derive(Debug)]
 pub struct PostgresStore {
     pool: PgPool,
+    /// Batches that failed.
+    errors: AtomicU64,
 }
 
 impl PostgresStore {
@@ -58,7 +61,12 @@ impl PostgresStore {
             .max_connections(CONNECTIONS)
             .acquire_timeout(CONNECT)
             .connect_lazy_with(options);
-        Ok(Self { pool })
+        Ok(Self { pool, errors: AtomicU64::new(0) })
+    }
+
+    /// Batches that failed.
+    pub fn errors(&self) -> u64 {
+        self.errors.load(Ordering::Relaxed)
     }
 
     /// Closes the connections. Calls after this fail.
@@ -78,10 +86,12 @@ impl MetricStore for PostgresStore {
         if rows.is_empty() {
             return Ok(());
         }
-        match tokio::time::timeout(ATTEMPT, self.write(rows)).await {
+        let outcome = match tokio::time::timeout(ATTEMPT, self.write(rows)).await {
             Ok(outcome) => outcome.map_err(|error| explain(&error)),
             Err(_) => Err(refuse(format_args!("it did not answer within {ATTEMPT:?}; check the server"))),
-        }
+        };
+        self.errors.fetch_add(outcome.is_err().into(), Ordering::Relaxed);
+        outcome
     }
 }
 

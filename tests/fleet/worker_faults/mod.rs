@@ -9,5 +9,5 @@ mod duplicates;
 mod flow;
 mod payloads;
 mod sizes;
-mod team;
+pub mod team;
 mod wishes;
