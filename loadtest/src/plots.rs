@@ -4,6 +4,7 @@
 //! says what is missing, not an empty picture.
 
 mod canvas;
+mod fleet;
 
 use std::path::Path;
 
@@ -11,6 +12,7 @@ use anyhow::{Context, bail};
 use maitred::report::scale::Scale;
 
 use self::canvas::{Page, Panel, Words};
+pub use self::fleet::{FleetOverDay, Moment, compliance_against_cost, fleets_over_day};
 use crate::sample::Size;
 
 const WIDTH: u32 = 900;

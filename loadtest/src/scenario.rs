@@ -2,6 +2,7 @@
 
 #[cfg(feature = "llama")]
 pub mod ablation;
+pub mod autoscale;
 pub mod fleet;
 #[cfg(feature = "llama")]
 pub mod growth;
