@@ -169,15 +169,12 @@ impl Watch {
         if self.troubles.get(&device).map(String::as_str) == trouble {
             return;
         }
-        match trouble {
-            Some(why) => {
-                tracing::warn!(device, why, "a gpu cannot be read; trying again");
-                self.troubles.insert(device, why.to_owned());
-            }
-            None => {
-                tracing::info!(device, "the gpu can be read again");
-                self.troubles.remove(&device);
-            }
+        if let Some(why) = trouble {
+            tracing::warn!(device, why, "a gpu cannot be read; trying again");
+            self.troubles.insert(device, why.to_owned());
+        } else {
+            tracing::info!(device, "the gpu can be read again");
+            self.troubles.remove(&device);
         }
     }
 
@@ -185,7 +182,7 @@ impl Watch {
         match &self.settings.library {
             // Somebody meant it to be there.
             Library::At(path) => {
-                tracing::warn!(path = %path.display(), why, "no gpu is sampled; correct gpu.library")
+                tracing::warn!(path = %path.display(), why, "no gpu is sampled; correct gpu.library");
             }
             Library::Auto | Library::None => tracing::debug!(why, "no gpu is sampled"),
         }

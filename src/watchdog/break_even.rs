@@ -23,23 +23,23 @@ use std::time::Duration;
 /// Pauses below which the past says nothing.
 const ENOUGH: usize = 8;
 
-/// The idle time after which ending is cheaper than staying, where a start costs as much as `start` of idling.
-pub fn break_even(start: Duration, gaps: impl Iterator<Item = Duration> + Clone) -> Duration {
-    if gaps.clone().count() < ENOUGH {
+/// The idle time after which ending is cheaper than staying, where a start costs as much as `start` of idling and pauses
+/// between jobs were `gaps`.
+pub fn break_even(start: Duration, gaps: &[Duration]) -> Duration {
+    if gaps.len() < ENOUGH {
         return start;
     }
     let (least, most) = (start / 2, start.saturating_mul(2));
-    let candidates = gaps.clone().filter(|gap| (least..=most).contains(gap));
-    let cheapest =
-        |a: &Duration, b: &Duration| cost(*a, start, gaps.clone()).cmp(&cost(*b, start, gaps.clone()));
+    let seen = gaps.iter().copied().filter(|gap| (least..=most).contains(gap));
     // `start` first: of equal costs the first one is taken.
-    std::iter::once(start).chain([least]).chain(candidates).min_by(cheapest).unwrap_or(start)
+    let candidates = [start, least].into_iter().chain(seen);
+    candidates.min_by_key(|wait| cost(*wait, start, gaps)).unwrap_or(start)
 }
 
 /// What the pauses would have cost with `wait` as the limit.
-fn cost(wait: Duration, start: Duration, gaps: impl Iterator<Item = Duration>) -> Duration {
+fn cost(wait: Duration, start: Duration, gaps: &[Duration]) -> Duration {
     let one = |gap| if gap <= wait { gap } else { wait.saturating_add(start) };
-    gaps.fold(Duration::ZERO, |sum, gap| sum.saturating_add(one(gap)))
+    gaps.iter().fold(Duration::ZERO, |sum, gap| sum.saturating_add(one(*gap)))
 }
 
 #[cfg(test)]
@@ -52,7 +52,7 @@ mod tests {
     }
 
     fn after(start: u64, gaps: &[u64]) -> u64 {
-        break_even(Duration::from_secs(start), seconds(gaps).into_iter()).as_secs()
+        break_even(Duration::from_secs(start), &seconds(gaps)).as_secs()
     }
 
     #[test]
@@ -75,8 +75,8 @@ mod tests {
             gaps in prop::collection::vec(0_u64..5000, 0..64),
         ) {
             let (start, gaps) = (Duration::from_secs(start), seconds(&gaps));
-            let chosen = break_even(start, gaps.iter().copied());
-            prop_assert!(cost(chosen, start, gaps.iter().copied()) <= cost(start, start, gaps.iter().copied()));
+            let chosen = break_even(start, &gaps);
+            prop_assert!(cost(chosen, start, &gaps) <= cost(start, start, &gaps));
         }
 
         #[test]
@@ -86,8 +86,8 @@ mod tests {
             next in 1_u64..10_000,
         ) {
             let (start, next) = (Duration::from_secs(start), Duration::from_secs(next));
-            let chosen = break_even(start, seconds(&gaps).into_iter());
-            let paid = cost(chosen, start, std::iter::once(next));
+            let chosen = break_even(start, &seconds(&gaps));
+            let paid = cost(chosen, start, &[next]);
             prop_assert!(paid <= 3 * next.min(start), "waits {chosen:?}, pays {paid:?}");
         }
     }

@@ -24,7 +24,6 @@ mod simulation;
 #[cfg(test)]
 mod tests;
 
-use std::collections::VecDeque;
 use std::time::Duration;
 
 pub use self::break_even::break_even;
@@ -148,7 +147,7 @@ pub struct Watchdog {
     /// The last check that found work.
     last_work: Option<Duration>,
     /// How long the pauses between work were.
-    gaps: VecDeque<Duration>,
+    gaps: Vec<Duration>,
 }
 
 impl Watchdog {
@@ -164,7 +163,7 @@ impl Watchdog {
             received: 0,
             idle_since: None,
             last_work: Some(start),
-            gaps: VecDeque::with_capacity(REMEMBERED),
+            gaps: Vec::with_capacity(REMEMBERED),
         }
     }
 
@@ -207,7 +206,7 @@ impl Watchdog {
     /// Idle checks in a row after which it drains.
     pub fn limit(&self) -> u32 {
         let Some(cost) = self.rules.start_cost else { return self.rules.idle_limit.max(1) };
-        let time = break_even(self.start.saturating_add(cost), self.gaps.iter().copied());
+        let time = break_even(self.start.saturating_add(cost), &self.gaps);
         let checks = (time.as_secs_f64() / self.rules.check_interval.as_secs_f64().max(1e-9)).ceil();
         // A float that is too large becomes the largest number.
         (checks as u32).max(LEAST_CHECKS)
@@ -264,9 +263,9 @@ impl Watchdog {
 
     fn remember(&mut self, gap: Duration) {
         if self.gaps.len() == REMEMBERED {
-            self.gaps.pop_front();
+            self.gaps.remove(0);
         }
-        self.gaps.push_back(gap);
+        self.gaps.push(gap);
     }
 
     fn drained(&mut self) -> Action {

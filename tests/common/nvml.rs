@@ -20,14 +20,11 @@ impl Nvml {
         let answers = format!("-DANSWERS=\"{}\"", nvml.answers().display());
         let mut compiler = Command::new("cc");
         compiler.args(["-shared", "-fPIC", "-Wall", "-Wextra", "-Werror", &answers, source, "-o"]);
-        let compiler = compiler.arg(nvml.library()).output();
-        match compiler {
-            Ok(output) => assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr)),
-            Err(_) => {
-                skipped("no C compiler (cc), run make deps");
-                return None;
-            }
-        }
+        let Ok(output) = compiler.arg(nvml.library()).output() else {
+            skipped("no C compiler (cc), run make deps");
+            return None;
+        };
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         nvml.answer("count=0\n");
         Some(nvml)
     }

@@ -178,9 +178,13 @@ async fn the_url_is_posted_to_and_an_answer_that_is_none_of_success_is_a_failure
 #[tokio::test(flavor = "multi_thread")]
 async fn without_nats_nobody_knows_and_the_worker_stays() {
     let Some(mut team) = Team::new(hasty).await else { return };
-    let mut worker = team.worker_with("lonely", |program| program.set("watchdog.idle_limit", "5"));
+    let patient =
+        |program: Maitred| program.set("watchdog.check_interval", "100ms").set("watchdog.idle_limit", "20");
+    let mut worker = team.worker_with("lonely", patient);
+    // It is watched: it may be ready before that.
+    wait_status(&worker, "idle_checks", |checks| checks > 0);
     team.ground.nats.kill();
-    wait_status(&worker, "unreadable_checks", |checks| checks >= 6);
+    wait_status(&worker, "unreadable_checks", |checks| checks > 20);
     assert_eq!(status(&worker)["idle_checks"], 0);
     worker.wait_line("nobody can tell whether this worker is idle");
     assert!(worker.is_running());
