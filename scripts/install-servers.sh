@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Installs what the tests of the fleet start: nats-server, Redis, Postgres, and Python with a NATS client for the
-# example of docs/CONTRACT.md; also the schema that docker-compose.yml is held against. No service is started or left enabled. Does nothing, quickly, when nothing is missing.
+# Installs what the tests of the fleet start: nats-server, Redis, Postgres, a browser with its driver for the pages, and
+# Python with a NATS client for the example of docs/CONTRACT.md; also the schema that docker-compose.yml is held against. No service is started or left enabled. Does nothing, quickly, when nothing is missing.
 #
 # What cannot be installed here is named, and its tests skip, visibly; under CI that is a failure.
 #
@@ -87,6 +87,8 @@ missing_packages() {
     has_postgres || echo postgresql
     has_venv || echo python3-venv
     have setpriv || echo util-linux
+    have chromium || echo chromium
+    have chromedriver || echo chromium-driver
 }
 
 # Debian starts a service when it installs it, unless this file says no. Only our own file is removed again.

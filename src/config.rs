@@ -9,6 +9,7 @@ mod fleet;
 mod layers;
 mod reader;
 mod secret;
+mod ui;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -23,6 +24,7 @@ pub use self::layers::Entry;
 use self::layers::Layers;
 use self::reader::Reader;
 pub use self::secret::{Secret, SecretError, SecretUrl};
+pub use self::ui::{UiSettings, UiToken, UiTokenError};
 use crate::analysis::Thresholds;
 use crate::analysis::reader::LabelSource;
 use crate::job::{Analysis, Language, Limits, Scope};
@@ -65,6 +67,8 @@ pub struct Settings {
     pub worker: WorkerSettings,
     /// Where a worker tells how it is.
     pub health: HealthSettings,
+    /// The page of the fleet.
+    pub ui: UiSettings,
     /// The engine without a model.
     pub sim: SimSettings,
     /// Logs.
@@ -290,6 +294,7 @@ impl Settings {
             postgres: PostgresSettings::read(&mut read),
             worker: WorkerSettings::read(&mut read),
             health: HealthSettings::read(&mut read),
+            ui: UiSettings::read(&mut read),
             sim: SimSettings::read(&mut read),
             log: LogSettings::read(&mut read),
         };

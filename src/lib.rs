@@ -15,6 +15,7 @@ pub mod input;
 pub mod job;
 pub mod model;
 pub mod output;
+pub mod page;
 pub mod result;
 pub mod runtime;
 pub mod scheduler;

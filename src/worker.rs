@@ -13,6 +13,7 @@
 //! Postgres it works all the same.
 
 mod backfills;
+pub mod board;
 mod dispatcher;
 mod failpoint;
 mod health;
@@ -26,8 +27,10 @@ pub mod vitals;
 use std::sync::Arc;
 use std::time::Duration;
 
+use time::OffsetDateTime;
 use tokio_util::sync::CancellationToken;
 
+use self::board::Board;
 use self::dispatcher::Ending;
 use self::vitals::{SharedVitals, Vitals};
 use crate::broker::lease::LeaseSettings;
@@ -94,15 +97,16 @@ pub async fn run(
 ) -> Result<Ended, WorkerError> {
     let name = settings.worker.name.clone().unwrap_or_else(startup::made_up_name);
     let vitals = SharedVitals::new(Vitals::new(name.clone()));
+    let board = Board::new(&name, &settings, OffsetDateTime::now_utc());
     if let Some(listen) = settings.health.listen {
-        let at = health::serve(listen, vitals.clone()).await;
+        let at = health::serve(listen, vitals.clone(), board.clone()).await;
         let at = at.map_err(|cause| WorkerError::Health { listen, cause })?;
         tracing::info!(%at, "health is served");
     }
     tracing::info!(worker = name, version = env!("CARGO_PKG_VERSION"), "starting");
     let broker = Broker::connect_patiently(&settings.nats, &name).await?;
     let begun = tokio::select! {
-        begun = startup::begin(&settings, &name, &broker, &vitals, &work) => begun?,
+        begun = startup::begin(&settings, &name, &broker, &vitals, &board, &work) => begun?,
         () = stop.drain.cancelled() => return Ok(Ended::Drained),
         () = stop.abort.cancelled() => return Ok(Ended::Aborted),
     };

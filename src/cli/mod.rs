@@ -27,6 +27,7 @@ pub mod status;
 pub mod submit;
 pub mod table;
 pub mod text;
+pub mod ui;
 #[cfg(unix)]
 pub mod worker;
 
@@ -89,6 +90,8 @@ pub enum Command {
     Init(init::InitArgs),
     /// Show how the fleet is: streams, lanes, workers, backfills.
     Status(status::StatusArgs),
+    /// Serve a page that shows the fleet.
+    Ui(ui::UiArgs),
     /// Look at jobs that were given up, send them again, or drop them.
     #[command(subcommand)]
     Dlq(dlq::DlqCommand),

@@ -1,4 +1,4 @@
-//! `/livez`, `/readyz` and `/status` over HTTP.
+//! `/livez`, `/readyz` and `/status` over HTTP, and beside them the worker's page.
 //!
 //! Live means: do not restart me. Ready means: I take jobs. A worker whose servers are away is live and not ready.
 
@@ -9,19 +9,25 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Json};
 use axum::routing::get;
+use time::OffsetDateTime;
 use tokio::net::TcpListener;
 
+use super::board::Board;
 use super::vitals::SharedVitals;
+use crate::page;
 
 /// Listens; says where. The server runs until the runtime ends: it must tell of a drain to its very end.
-pub async fn serve(listen: SocketAddr, vitals: SharedVitals) -> std::io::Result<SocketAddr> {
+pub async fn serve(listen: SocketAddr, vitals: SharedVitals, board: Board) -> std::io::Result<SocketAddr> {
     let listener = TcpListener::bind(listen).await?;
     let at = listener.local_addr()?;
+    let told = vitals.clone();
+    let page = page::worker::routes(at, move || board.state(told.read(), OffsetDateTime::now_utc()));
     let router = Router::new()
         .route("/livez", get(live))
         .route("/readyz", get(ready))
         .route("/status", get(status))
-        .with_state(vitals);
+        .with_state(vitals)
+        .merge(page);
     tokio::spawn(async move {
         if let Err(error) = axum::serve(listener, router).await {
             tracing::error!(%error, "health is not served any more");

@@ -9,8 +9,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use time::OffsetDateTime;
 use tokio_util::sync::CancellationToken;
 
+use super::board::Board;
 use super::failpoint::Failpoint;
 use super::intake::Taken;
 use super::undertaker::{Undertaker, until_done};
@@ -44,6 +46,7 @@ pub(super) struct Runs {
     pub undertaker: Undertaker,
     pub metrics: Option<MetricSink>,
     pub vitals: SharedVitals,
+    pub board: Board,
     pub failpoint: Failpoint,
 }
 
@@ -53,6 +56,7 @@ impl Runs {
         if self.is_overtaken(taken).await {
             return self.stale(taken, stop).await;
         }
+        let _shown = self.board.begun(taken, OffsetDateTime::now_utc());
         let mark = self.mark(taken).await;
         self.failpoint.reached(CrashPoint::Started);
         let worked = tokio::select! {
@@ -154,6 +158,7 @@ impl Runs {
             tracing::debug!(%error, job = taken.job.job_id, "mark not cleared");
         }
         self.vitals.update(|vitals| vitals.jobs.results += 1);
+        self.board.settled(taken, &worked.result, OffsetDateTime::now_utc());
         tell(taken, &worked.result);
         End::Done
     }
@@ -161,6 +166,7 @@ impl Runs {
     async fn publish_unworked(&self, taken: &Taken, outcome: Outcome, stop: &CancellationToken) -> End {
         let result = self.analyst.unworked(&taken.job, &outcome);
         if self.publish(taken, &result, stop).await {
+            self.board.settled(taken, &result, OffsetDateTime::now_utc());
             tell(taken, &result);
             End::Done
         } else {

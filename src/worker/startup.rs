@@ -8,13 +8,14 @@ use tokio::sync::mpsc;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
+use super::board::Board;
 use super::dispatcher::{Dispatcher, Event, Parts, Pulls};
 use super::failpoint::Failpoint;
 use super::intake::{Intake, Origin};
 use super::run::Runs;
 use super::undertaker::{Undertaker, until_done};
 use super::vitals::SharedVitals;
-use super::{WorkerError, backfills, presence};
+use super::{WorkerError, backfills, board, presence};
 use crate::analyst::Analyst;
 use crate::broker::nats::{Backfills, Broker, BrokerError, CancelWish, DeadLetters, Presence, Sweeper};
 use crate::broker::shares::LaneShares;
@@ -65,6 +66,7 @@ pub(super) async fn begin(
     name: &str,
     broker: &Broker,
     vitals: &SharedVitals,
+    board: &Board,
     work: &tokio::runtime::Handle,
 ) -> Result<Begun, WorkerError> {
     // Models load while the servers come up.
@@ -73,8 +75,13 @@ pub(super) async fn begin(
     let workshop = workshop.await??;
     let background = CancellationToken::new();
     let attempts = until_done("opening the bucket of attempts", || broker.attempts()).await;
-    let undertaker =
-        || Undertaker { letters: DeadLetters::new(broker), worker: name.to_owned(), vitals: vitals.clone() };
+    let undertaker = || Undertaker {
+        letters: DeadLetters::new(broker),
+        worker: name.to_owned(),
+        vitals: vitals.clone(),
+        board: board.clone(),
+    };
+    board.engine(workshop.analyst.reader().engine().clone());
     let intake = Intake {
         settings: Arc::clone(settings),
         analyst: Arc::clone(&workshop.analyst),
@@ -92,6 +99,7 @@ pub(super) async fn begin(
         undertaker: undertaker(),
         metrics: workshop.metrics.as_ref().map(MetricWriter::sink),
         vitals: vitals.clone(),
+        board: board.clone(),
         failpoint: Failpoint::new(settings.sim.crash_at),
     };
     let presence = Arc::new(Presence::new(broker));
@@ -117,9 +125,11 @@ pub(super) async fn begin(
         Arc::clone(&presence),
         parts.engine.clone(),
         vitals.clone(),
+        board.clone(),
         Arc::clone(settings),
         background.clone(),
     ));
+    tokio::spawn(board::watch_lanes(board.clone(), broker.clone(), background.clone()));
     let sweeper = Sweeper::new(broker, name, settings.limits.clone());
     let ended = background.clone();
     tokio::spawn(async move { sweeper.run(ended).await });

@@ -6,6 +6,7 @@ use std::time::Duration;
 use backon::{BackoffBuilder, ExponentialBuilder};
 use time::OffsetDateTime;
 
+use super::board::Board;
 use super::intake::Letter;
 use super::vitals::SharedVitals;
 use crate::broker::names;
@@ -18,6 +19,7 @@ pub(super) struct Undertaker {
     pub letters: DeadLetters,
     pub worker: String,
     pub vitals: SharedVitals,
+    pub board: Board,
 }
 
 impl Undertaker {
@@ -55,6 +57,7 @@ impl Undertaker {
         };
         until_done("writing a dead letter", || self.letters.put(&record)).await;
         self.vitals.update(|vitals| vitals.jobs.dead_letters += 1);
+        self.board.buried(&record);
     }
 }
 

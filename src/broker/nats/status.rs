@@ -23,17 +23,27 @@ impl Broker {
         let server = self.server()?;
         let [jobs, results, letters, advisories] = STREAMS.map(|name| self.stream(name));
         let (jobs, results, letters, advisories) = tokio::try_join!(jobs, results, letters, advisories)?;
-        let (mut lanes, presence) = (Vec::new(), Presence::new(self));
-        for lane in Lane::ALL {
-            lanes.push(self.lane_status(lane, &jobs).await?);
-        }
-        let workers = presence.live_workers().await?;
+        let lanes = self.lanes_of(&jobs).await?;
+        let workers = Presence::new(self).live_workers().await?;
         let backfills = self.running_backfills(now).await?;
         let dead_letters = letters.cached_info().state.messages;
         let streams = [jobs, results, letters, advisories].map(|stream| stream_status(stream.cached_info()));
         let alarms = alarms(&streams[0], &lanes, &workers, &backfills, now);
         let streams = streams.into();
         Ok(Status { at: now, server, streams, lanes, workers, backfills, dead_letters, alarms })
+    }
+
+    /// How the lanes are, the most urgent first.
+    pub async fn lanes(&self) -> Result<Vec<LaneStatus>, BrokerError> {
+        self.lanes_of(&self.stream(names::JOBS_STREAM).await?).await
+    }
+
+    async fn lanes_of(&self, jobs: &stream::Stream) -> Result<Vec<LaneStatus>, BrokerError> {
+        let mut lanes = Vec::new();
+        for lane in Lane::ALL {
+            lanes.push(self.lane_status(lane, jobs).await?);
+        }
+        Ok(lanes)
     }
 
     fn server(&self) -> Result<Server, BrokerError> {
