@@ -23,7 +23,7 @@ mkdir -p "$MAITRED_PICTURES"
 
 if ! have pngquant && can_install; then
     # The fonts only for these pictures: a machine that people sit at has better ones.
-    apt_install pngquant fonts-inter fonts-gelasio fonts-nanum || true
+    apt_install pngquant fonts-inter fonts-crosextra-caladea fonts-nanum fonts-noto-color-emoji || true
 fi
 
 # Not nextest, which would end a run of minutes.

@@ -1,6 +1,6 @@
 //! chromedriver, with the Chromium that it starts.
 
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Write};
 use std::net::{Ipv4Addr, TcpStream};
 use std::ops::Deref;
 use std::path::PathBuf;
@@ -54,15 +54,14 @@ impl Deref for Driver {
     }
 }
 
-/// Whether it says that it takes commands.
+/// Whether it says that it takes commands. It says so in one line, and keeps the connection open behind it.
 fn is_ready(port: u16) -> bool {
     let ask = || -> std::io::Result<String> {
         let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
         stream.set_read_timeout(Some(Duration::from_secs(5)))?;
-        write!(stream, "GET /status HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer)?;
-        Ok(answer)
+        write!(stream, "GET /status HTTP/1.1\r\nHost: localhost\r\n\r\n")?;
+        let answer = BufReader::new(stream).lines().find(|line| line.as_ref().is_ok_and(|line| line.ends_with("}}")));
+        answer.unwrap_or_else(|| Ok(String::new()))
     };
     ask().is_ok_and(|answer| answer.contains("\"ready\":true"))
 }

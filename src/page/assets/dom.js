@@ -77,6 +77,9 @@ export function row(...cells) {
   return h("tr", {}, made);
 }
 
+// Text in which what stands between backticks is something to type.
+export const typed = (text) => String(text).split("`").map((part, n) => (n % 2 === 1 ? h("code", {}, part) : part));
+
 // Tells those who cannot see the page what they would see. Only for what somebody should hear: not for every figure.
 export function announce(text) {
   setText(byId("announcer"), text);

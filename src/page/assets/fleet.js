@@ -1,6 +1,6 @@
 // The page of the fleet: which view is shown, and the view of the fleet itself.
 
-import { announce, byId, h, moment, row, setHidden, setText, showList } from "./dom.js";
+import { announce, byId, h, moment, row, setHidden, setText, showList, typed } from "./dom.js";
 import { bytes, count, counted, DASH, percent, rate, since, span } from "./format.js";
 import * as letters from "./letters.js";
 import { keepToken, offerThemes, poll } from "./poll.js";
@@ -8,6 +8,9 @@ import * as restaurants from "./restaurants.js";
 import { draw, spark } from "./spark.js";
 
 const VIEWS = ["fleet", "restaurants", "letters"];
+
+// Slots that are drawn one by one; of more, this many stand for all.
+const MARKS = 48;
 
 let alarmed = "";
 
@@ -49,7 +52,7 @@ function showFaults({ status, fault, alarms, at }) {
   setText(byId("fault"), fault === null ? "" : `${fault}.${told}`);
   setHidden(byId("fault"), fault === null);
   document.documentElement.dataset.stale = fault === null ? "no" : "yes";
-  showList(byId("alarms"), alarms, (alarm) => alarm, (alarm) => h("li", {}, alarm));
+  showList(byId("alarms"), alarms, (alarm) => alarm, (alarm) => h("li", {}, typed(alarm)));
   setHidden(byId("alarms"), alarms.length === 0);
   const heard = [...alarms, ...(fault === null ? [] : [fault])].join(". ");
   if (heard !== alarmed) announce(heard || "No alarms any more.");
@@ -63,11 +66,16 @@ function showStatus({ history }, status) {
   setText(byId("waiting"), count(sum(lanes, (lane) => lane.pending)));
   setText(byId("in-hand"), count(sum(lanes, (lane) => lane.in_flight)));
   const waits = lanes.flatMap((lane) => (lane.oldest ? [lane.oldest.since] : []));
+  draw(byId("waiting-spark"), total(Object.values(history.pending)), { label: "Jobs waiting", write: count });
   setText(byId("oldest"), since(waits.sort((a, b) => Date.parse(a) - Date.parse(b))[0], status.at));
   setText(byId("workers-count"), count(workers.length));
   setText(byId("slots-busy"), workers.length > 0 ? count(sum(workers, (worker) => worker.running)) : DASH);
   setText(byId("slots-all"), workers.length > 0 ? count(sum(workers, (worker) => worker.slots)) : DASH);
+  const [busy, all] = [sum(workers, (worker) => worker.running), sum(workers, (worker) => worker.slots)];
+  const marks = Array.from({ length: Math.min(all, MARKS) }, (_, n) => ({ n, kind: n < (busy / all) * Math.min(all, MARKS) ? "busy" : "free" }));
+  showList(byId("slot-marks"), marks, (mark) => mark.n, (mark) => h("i", { class: mark.kind }));
   setText(byId("jobs-pace"), rate(history.jobs_per_minute.at(-1)));
+  setText(byId("results-total"), workers.length > 0 ? count(sum(workers, (worker) => worker.totals.results)) : DASH);
   setText(byId("tokens-pace"), rate(history.tokens_per_second.at(-1)));
   draw(byId("jobs-spark"), history.jobs_per_minute, { label: "Jobs a minute", write: rate });
   draw(byId("tokens-spark"), history.tokens_per_second, { label: "Tokens a second", write: rate });
@@ -78,6 +86,15 @@ function showStatus({ history }, status) {
   const badge = byId("letters-badge");
   setText(badge, count(status.dead_letters));
   setHidden(badge, status.dead_letters === 0);
+}
+
+// The sum at each point; a gap in one is a gap in all.
+function total(all) {
+  const length = Math.max(...all.map((values) => values.length), 0);
+  return Array.from({ length }, (_, n) => all.reduce((sum, values) => {
+    const value = values.at(n - length);
+    return sum === null || value === null || value === undefined ? null : sum + value;
+  }, 0));
 }
 
 // Small multiples share one scale: what is higher is more.

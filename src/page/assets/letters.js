@@ -1,6 +1,6 @@
 // Dead letters: why each was given up, and, for who has the token, sending its job again or dropping it.
 
-import { announce, byId, h, moment, setHidden, setText, showList } from "./dom.js";
+import { announce, byId, h, moment, setHidden, setText, showList, typed } from "./dom.js";
 import { bytes, count, counted, words } from "./format.js";
 import { ask, hasToken, keepToken } from "./poll.js";
 
@@ -34,7 +34,7 @@ export function show(state) {
 
 function item(letter) {
   const details = h("div", { id: `letter-${letter.sequence}`, class: "details", hidden: true });
-  const more = h("button", { type: "button", class: "quiet", "aria-expanded": "false", "aria-controls": details.id }, "Why");
+  const more = h("button", { type: "button", "aria-expanded": "false", "aria-controls": details.id }, "Why");
   more.addEventListener("click", () => expand(letter, more, details));
   const buttons = [more];
   if (letter.acts) {
@@ -65,7 +65,7 @@ async function expand(letter, button, details) {
       ["Given up by", found.worker], ["Size", bytes(found.payload_bytes)],
     ];
     details.replaceChildren(
-      h("p", { class: "message" }, found.message),
+      h("p", { class: "message" }, typed(found.message)),
       h("dl", { class: "facts" }, facts.filter(([, value]) => value !== null).map(([name, value]) =>
         h("div", {}, h("dt", {}, name), h("dd", {}, value)))),
     );

@@ -1,6 +1,6 @@
 // The page of one worker.
 
-import { announce, byId, h, moment, row, setHidden, setText, showList } from "./dom.js";
+import { announce, byId, h, moment, row, setHidden, setText, showList, typed } from "./dom.js";
 import { ago, bytes, count, counted, DASH, percent, rate, since, span, words } from "./format.js";
 import { offerThemes, poll } from "./poll.js";
 import { draw } from "./spark.js";
@@ -28,12 +28,12 @@ function showHead(state) {
   const badge = byId("condition");
   setText(badge, CONDITIONS[state.condition] ?? words(state.condition));
   badge.dataset.condition = state.condition;
-  setText(byId("about"), `up ${since(state.started_at, state.at)}`);
+  setText(byId("about"), `· up ${since(state.started_at, state.at)}`);
   setText(byId("model"), state.model.split("/").at(-1));
   setText(byId("version"), state.version);
   // That it drains or starts is no fault.
   const faults = state.condition === "blocked" || state.condition === "stuck" ? state.obstacles : [];
-  showList(byId("obstacles"), faults, (fault) => fault, (fault) => h("li", {}, fault));
+  showList(byId("obstacles"), faults, (fault) => fault, (fault) => h("li", {}, typed(fault)));
   setHidden(byId("obstacles"), faults.length === 0);
   if (condition !== null && condition !== state.condition) announce(`The worker: ${badge.textContent}.`);
   condition = state.condition;
@@ -122,7 +122,7 @@ function showLetters({ dead_letters: letters, totals }) {
   setText(byId("letters-count"), totals.dead_letters > 0 ? counted(totals.dead_letters, "letter") : "");
   setHidden(byId("letters-none"), letters.length > 0);
   showList(byId("letters"), letters, (letter) => `${letter.at} ${letter.job_id}`, (letter) => h("li", {},
-    h("p", { class: "reason" }, h("b", {}, words(letter.code)), " ", h("span", {}, letter.message)),
+    h("p", { class: "reason" }, h("b", {}, words(letter.code)), " ", h("span", {}, typed(letter.message))),
     h("p", { class: "note" }, letter.restaurant_id ?? "restaurant not known", ` · lane ${letter.lane} · `, moment(letter.at)),
   ));
 }
