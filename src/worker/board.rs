@@ -136,7 +136,7 @@ impl Board {
     }
 
     /// The worker as its page shows it.
-    pub fn state(&self, vitals: Vitals, now: OffsetDateTime) -> WorkerState {
+    pub fn state(&self, vitals: &Vitals, now: OffsetDateTime) -> WorkerState {
         let (noted, described) = (self.noted(), &*self.described);
         let counted = vitals.jobs;
         WorkerState {
@@ -146,7 +146,7 @@ impl Board {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             model: described.model.clone(),
             started_at: described.started_at,
-            condition: condition(&vitals),
+            condition: condition(vitals),
             obstacles: vitals.obstacles(),
             jobs: page::Jobs {
                 slots: described.slots,
@@ -293,7 +293,7 @@ mod tests {
     }
 
     fn state(board: &Board) -> WorkerState {
-        board.state(Vitals::new("w".into()), NOW)
+        board.state(&Vitals::new("w".into()), NOW)
     }
 
     fn result(n: usize, ttft_ms: Option<f64>) -> page::Result {

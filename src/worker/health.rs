@@ -21,7 +21,7 @@ pub async fn serve(listen: SocketAddr, vitals: SharedVitals, board: Board) -> st
     let listener = TcpListener::bind(listen).await?;
     let at = listener.local_addr()?;
     let told = vitals.clone();
-    let page = page::worker::routes(at, move || board.state(told.read(), OffsetDateTime::now_utc()));
+    let page = page::worker::routes(at, move || board.state(&told.read(), OffsetDateTime::now_utc()));
     let router = Router::new()
         .route("/livez", get(live))
         .route("/readyz", get(ready))

@@ -1,6 +1,6 @@
 //! chromedriver, with the Chromium that it starts.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
 use std::ops::Deref;
 use std::path::PathBuf;
@@ -54,14 +54,22 @@ impl Deref for Driver {
     }
 }
 
-/// Whether it says that it takes commands. It says so in one line, and keeps the connection open behind it.
+/// Whether it says that it takes commands. It keeps the connection open behind its answer, so what is wanted is looked
+/// for while it comes.
 fn is_ready(port: u16) -> bool {
-    let ask = || -> std::io::Result<String> {
+    let ask = || -> std::io::Result<bool> {
         let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
         stream.set_read_timeout(Some(Duration::from_secs(5)))?;
         write!(stream, "GET /status HTTP/1.1\r\nHost: localhost\r\n\r\n")?;
-        let answer = BufReader::new(stream).lines().find(|line| line.as_ref().is_ok_and(|line| line.ends_with("}}")));
-        answer.unwrap_or_else(|| Ok(String::new()))
+        let (mut answer, mut part) = (Vec::new(), [0; 1024]);
+        loop {
+            let count = stream.read(&mut part)?;
+            answer.extend_from_slice(&part[..count]);
+            let is_ready = String::from_utf8_lossy(&answer).contains("\"ready\":true");
+            if is_ready || count == 0 {
+                return Ok(is_ready);
+            }
+        }
     };
-    ask().is_ok_and(|answer| answer.contains("\"ready\":true"))
+    ask().unwrap_or(false)
 }

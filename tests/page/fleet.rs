@@ -64,6 +64,7 @@ async fn a_restaurant_is_found_and_read_with_the_keyboard_alone() {
     browser.until("three again", "document.querySelectorAll('#restaurants li').length === 3").await;
     browser.keys("↓↓⏎").await;
     browser.until_text("#restaurant h2", "Red Lantern").await;
+    browser.until("the heading has the focus", "document.activeElement.matches('#restaurant h2')").await;
     assert!(browser.outline().await, "what has the focus is marked");
 
     // A newer result is shown without anybody asking.
@@ -171,7 +172,7 @@ async fn a_server_that_is_away_is_told_and_what_was_seen_stays() {
 async fn every_view_fits_a_phone_in_light_and_dark() {
     let (Some(rig), Some(driver)) = (Rig::new(), Driver::start()) else { return };
     let long = "a-restaurant-whose-id-is-so-long-that-it-does-not-fit-a-phone-in-one-line";
-    let worker = rig.worker("a-worker-with-a-rather-long-name-as-pods-have-them-7d9f8b6c5-x2x4z");
+    let worker = rig.worker("a-worker-with-a-rather-long-name-as-pods-have-them-7d9f8b-x2x4z");
     rig.publish(result(long, &"Longname ".repeat(9), &"Praise ".repeat(30), &"quoted".repeat(40))).await;
     rig.publish_bad_jobs(&[long]).await;
     let page = rig.ui(Some(TOKEN));

@@ -97,7 +97,10 @@ impl Rig {
     pub async fn publish(&self, result: Value) {
         let result: AnalysisResult = serde_json::from_value(result).unwrap();
         let broker = self.broker().await;
-        broker.publish_result(&result, Encoding::Msgpack, TraceContext::root(&mut fastrand::Rng::new()), None).await.unwrap();
+        broker
+            .publish_result(&result, Encoding::Msgpack, TraceContext::root(&mut fastrand::Rng::new()), None)
+            .await
+            .unwrap();
     }
 
     /// Publishes bodies that are no jobs, and waits for a worker to give each up.

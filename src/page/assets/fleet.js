@@ -189,9 +189,12 @@ document.addEventListener("keydown", (event) => {
   const types = event.target.closest("input, textarea, select, [contenteditable]");
   if (event.key !== "/" || types || event.ctrlKey || event.metaKey || event.altKey) return;
   event.preventDefault();
-  if (place()[0] !== "restaurants") location.hash = "#restaurants";
-  // The view is shown when the address has changed.
-  requestAnimationFrame(() => byId("search").focus());
+  if (place()[0] !== "restaurants") {
+    // Said by nobody but us: the view is there at once.
+    history.pushState(null, "", "#restaurants");
+    goto(true);
+  }
+  byId("search").focus();
 });
 
 window.addEventListener("hashchange", () => goto(true));

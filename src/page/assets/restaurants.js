@@ -87,6 +87,8 @@ export function open(id, byHand) {
     if (byHand && before !== "") focusLine(before);
     return;
   }
+  // Until it is there, nothing of it can be too old.
+  if (before !== id) shown = null;
   load(id, byHand);
 }
 
@@ -103,11 +105,12 @@ async function load(id, byHand) {
     content = [h("h2", { tabindex: -1 }, id), h("p", { class: "problem" }, error.message)];
   }
   const article = byId("restaurant");
+  const wasRead = article.contains(document.activeElement);
   article.replaceChildren(...content);
   article.removeAttribute("aria-busy");
   tellAges(now());
+  if (byHand || wasRead) article.querySelector("h2").focus({ preventScroll: true });
   if (byHand) {
-    article.querySelector("h2").focus({ preventScroll: true });
     article.scrollIntoView({ block: "nearest" });
     announce(`${article.querySelector("h2").textContent} is shown.`);
   }
