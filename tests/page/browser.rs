@@ -176,9 +176,9 @@ impl Browser {
     pub async fn until_within(&self, limit: Duration, what: &str, expression: &str) {
         let script = format!("return Boolean({expression})");
         let so = async || (self.client.execute(&script, Vec::new()).await.ok()? == true).then_some(());
-        if until_within(limit, so).await.is_none() {
-            panic!("waited {limit:?} in vain: {what}; the page: {}", self.content("body").await);
-        }
+        let came = until_within(limit, so).await.is_some();
+        let shown = if came { String::new() } else { self.text("body").await };
+        assert!(came, "waited {limit:?} in vain: {what}; the page: {shown}");
     }
 
     /// Waits until what the selector finds has this text.

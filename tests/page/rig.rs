@@ -37,6 +37,8 @@ impl Rig {
         let folder = tempfile::tempdir().unwrap();
         let maitred = maitred(folder.path())
             .set("nats.url", nats.url())
+            // Less than the default, for machines with little room.
+            .set("nats.jobs_max_bytes", "64 MiB")
             .set("engine.backend", "sim")
             .set("log.level", "info");
         maitred.run(&["init"]).ended(0);

@@ -1,6 +1,6 @@
 //! Pictures of the pages for the documentation (`scripts/screenshots.sh`), of the sample reviews in `data/`.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use maitred_testkit::{Driver, Maitred, variable};
@@ -18,7 +18,7 @@ const TALLEST: u32 = 2400;
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "makes pictures: scripts/screenshots.sh"]
 async fn pictures_of_the_pages() {
-    let folder = PathBuf::from(variable("MAITRED_PICTURES").expect("run scripts/screenshots.sh"));
+    let folder = variable("MAITRED_PICTURES").expect("run scripts/screenshots.sh");
     let real = variable("MAITRED_PICTURES_BACKEND").is_some_and(|backend| backend == Path::new("llama"));
     let (rig, driver) = (Rig::new().expect("a nats-server"), Driver::start().expect("a browser"));
     let (page, workers) = (rig.ui(Some(TOKEN)), workers(&rig, real));
