@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Installs what the tests of the fleet start: nats-server, Redis, Postgres, Prometheus, and Python with a NATS client
-# for the example of docs/CONTRACT.md; also the schema that docker-compose.yml is held against. No service is started or
-# left enabled. Does nothing, quickly, when nothing is missing.
+# Installs what the tests of the fleet start: nats-server, Redis, Postgres, Prometheus, a browser with its driver for the
+# pages, and Python with a NATS client for the example of docs/CONTRACT.md; also the schema that docker-compose.yml is
+# held against. No service is started or left enabled. Does nothing, quickly, when nothing is missing.
 #
 # What cannot be installed here is named, and its tests skip, visibly; under CI that is a failure.
 #
@@ -89,6 +89,8 @@ missing_packages() {
     { have prometheus && have promtool; } || echo prometheus
     has_venv || echo python3-venv
     have setpriv || echo util-linux
+    have chromium || echo chromium
+    have chromedriver || echo chromium-driver
 }
 
 # Debian starts a service when it installs it, unless this file says no. Only our own file is removed again.

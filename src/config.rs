@@ -10,6 +10,7 @@ mod layers;
 mod reader;
 mod secret;
 mod telemetry;
+mod ui;
 mod watchdog;
 
 use std::collections::BTreeMap;
@@ -26,6 +27,7 @@ use self::layers::Layers;
 use self::reader::Reader;
 pub use self::secret::{Secret, SecretError, SecretUrl};
 pub use self::telemetry::TelemetrySettings;
+pub use self::ui::{UiSettings, UiToken, UiTokenError};
 pub use self::watchdog::{GpuSettings, StopHook, WatchdogSettings};
 use crate::analysis::Thresholds;
 use crate::analysis::reader::LabelSource;
@@ -75,6 +77,8 @@ pub struct Settings {
     pub gpu: GpuSettings,
     /// When an idle worker ends.
     pub watchdog: WatchdogSettings,
+    /// The page of the fleet.
+    pub ui: UiSettings,
     /// The engine without a model.
     pub sim: SimSettings,
     /// What reports go by.
@@ -325,6 +329,7 @@ impl Settings {
             telemetry: TelemetrySettings::read(&mut read),
             gpu: GpuSettings::read(&mut read),
             watchdog: WatchdogSettings::read(&mut read),
+            ui: UiSettings::read(&mut read),
             sim: SimSettings::read(&mut read),
             report: ReportSettings::read(&mut read),
             log: LogSettings::read(&mut read),

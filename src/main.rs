@@ -8,7 +8,7 @@ use clap::Parser;
 use maitred::cli::worker;
 use maitred::cli::{
     Cli, Command, Exit, Overrides, backfill, cancel, dlq, init, logging, model, report, results, show,
-    status, submit,
+    status, submit, ui,
 };
 #[cfg(feature = "llama")]
 use maitred::cli::{measure, run as analyse, speed};
@@ -38,6 +38,7 @@ fn run(cli: Cli) -> anyhow::Result<Exit> {
         | Command::Cancel(_) => Overrides::default(),
         Command::Submit(args) => args.overrides(),
         Command::Report(args) => args.overrides(),
+        Command::Ui(args) => args.overrides(),
         #[cfg(unix)]
         Command::Worker(args) => args.overrides(),
         #[cfg(feature = "llama")]
@@ -66,6 +67,7 @@ fn run(cli: Cli) -> anyhow::Result<Exit> {
         Command::Report(args) => {
             return block_on(report::run(&args, &config.settings, &mut io::stdout().lock()));
         }
+        Command::Ui(_) => return block_on(ui::run(&config.settings, &mut io::stdout().lock())),
         Command::Results(args) => return block_on(results::run(&args, &config.settings)),
         Command::Cancel(args) => return block_on(cancel::run(&args, &config.settings)),
         #[cfg(feature = "llama")]

@@ -15,6 +15,7 @@
 mod account;
 mod backfills;
 pub mod backlog;
+pub mod board;
 mod dispatcher;
 mod failpoint;
 mod gauges;
@@ -33,8 +34,10 @@ mod watchdog;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use time::OffsetDateTime;
 use tokio_util::sync::CancellationToken;
 
+use self::board::Board;
 use self::dispatcher::Ending;
 use self::goodput::GoodputClerk;
 use self::vitals::{SharedVitals, Vitals};
@@ -125,15 +128,16 @@ pub async fn run(
     gauges::of_vitals(&telemetry, &vitals, &settings);
     let goodput = GoodputClerk::new(Sla { ttft: settings.goodput.ttft }, Duration::ZERO);
     gauges::of_window(&telemetry, &goodput);
+    let board = Board::new(&name, &settings, OffsetDateTime::now_utc());
     if let Some(listen) = settings.health.listen {
-        let at = health::serve(listen, vitals.clone(), telemetry.clone()).await;
+        let at = health::serve(listen, vitals.clone(), telemetry.clone(), board.clone()).await;
         let at = at.map_err(|cause| WorkerError::Health { listen, cause })?;
         tracing::info!(%at, "health is served");
     }
     tracing::info!(worker = name, version = env!("CARGO_PKG_VERSION"), "starting");
     let broker = Broker::connect_patiently(&settings.nats, &name).await?;
     let begun = tokio::select! {
-        begun = startup::begin(&settings, &name, &broker, &vitals, (&telemetry, &goodput), &work) => begun?,
+        begun = startup::begin(&settings, &name, &broker, &vitals, (&telemetry, &goodput, &board), &work) => begun?,
         () = stop.drain.cancelled() => return Ok(Ended::Drained),
         () = stop.abort.cancelled() => return Ok(Ended::Aborted),
     };

@@ -28,6 +28,7 @@ pub mod status;
 pub mod submit;
 pub mod table;
 pub mod text;
+pub mod ui;
 #[cfg(unix)]
 pub mod worker;
 
@@ -92,6 +93,8 @@ pub enum Command {
     Status(status::StatusArgs),
     /// Tell what a period was like: jobs, service, goodput, tokens, cost.
     Report(report::ReportArgs),
+    /// Serve a page that shows the fleet.
+    Ui(ui::UiArgs),
     /// Look at jobs that were given up, send them again, or drop them.
     #[command(subcommand)]
     Dlq(dlq::DlqCommand),

@@ -18,6 +18,8 @@ const PREFIX: &str = "MAITRED__";
 /// Variables that other programs know too, and the keys they stand for. They come right after the defaults: whoever
 /// writes one of ours means us.
 const STANDARD: [(&str, &str); 1] = [("OTEL_EXPORTER_OTLP_ENDPOINT", "telemetry.otlp_endpoint")];
+/// Keys whose whole value is a secret.
+const HIDDEN: [&str; 1] = ["ui.token"];
 
 /// One key with the value in force.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,12 +30,16 @@ pub struct Entry {
     pub kind: Kind,
     /// Where the value comes from: `default`, `file PATH`, `environment NAME` or `flag NAME`.
     pub origin: String,
+    /// Whether the value is a secret.
+    hidden: bool,
 }
 
 impl Entry {
-    /// The value as text, as it may be shown: without what a URL holds of secrets.
+    /// The value as text, as it may be shown: without secrets, also without what a URL holds of them.
     pub fn shown(&self) -> String {
-        if self.text.contains("://") || self.text.contains('@') {
+        if self.hidden && self.text != "none" {
+            "***".to_owned()
+        } else if self.text.contains("://") || self.text.contains('@') {
             redact(&self.text)
         } else {
             self.text.clone()
@@ -178,7 +184,8 @@ fn flatten(table: &Map<String, Value>) -> BTreeMap<String, Entry> {
             return;
         }
         let origin = value.origin().unwrap_or("unknown").to_owned();
-        let entry = Entry { text: text_of(&value.kind), kind: kind_of(&value.kind), origin };
+        let hidden = HIDDEN.contains(&prefix);
+        let entry = Entry { text: text_of(&value.kind), kind: kind_of(&value.kind), origin, hidden };
         leaves.insert(prefix.to_owned(), entry);
     }
     let mut leaves = BTreeMap::new();
@@ -214,12 +221,17 @@ fn refuse_unknown(
         .filter(|(key, _)| !known.contains_key(*key))
         .map(|(key, entry)| Problem {
             key: key.clone(),
-            value: entry.shown(),
+            // A secret under a misspelt key is one all the same.
+            value: Entry { hidden: is_near_hidden(key, known), ..entry.clone() }.shown(),
             origin: entry.origin.clone(),
             message: unknown_message(key, known),
         })
         .collect();
     if problems.is_empty() { Ok(()) } else { Err(ConfigError::Problems(problems)) }
+}
+
+fn is_near_hidden(key: &str, known: &BTreeMap<String, Entry>) -> bool {
+    nearest(key, known.keys()).is_some_and(|nearest| HIDDEN.contains(&nearest))
 }
 
 fn unknown_message(key: &str, known: &BTreeMap<String, Entry>) -> String {

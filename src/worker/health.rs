@@ -1,4 +1,4 @@
-//! `/livez`, `/readyz`, `/status` and `/metrics` over HTTP.
+//! `/livez`, `/readyz`, `/status` and `/metrics` over HTTP, and beside them the worker's page.
 //!
 //! Live means: do not restart me. Ready means: I take jobs. A worker whose servers are away is live and not ready.
 
@@ -9,9 +9,12 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Json};
 use axum::routing::get;
+use time::OffsetDateTime;
 use tokio::net::TcpListener;
 
+use super::board::Board;
 use super::vitals::SharedVitals;
+use crate::page;
 use crate::telemetry::Telemetry;
 
 /// The text format of Prometheus.
@@ -22,15 +25,19 @@ pub async fn serve(
     listen: SocketAddr,
     vitals: SharedVitals,
     telemetry: Telemetry,
+    board: Board,
 ) -> std::io::Result<SocketAddr> {
     let listener = TcpListener::bind(listen).await?;
     let at = listener.local_addr()?;
+    let told = vitals.clone();
+    let page = page::worker::routes(at, move || board.state(&told.read(), OffsetDateTime::now_utc()));
     let router = Router::new()
         .route("/livez", get(live))
         .route("/readyz", get(ready))
         .route("/status", get(status))
         .with_state(vitals)
-        .merge(Router::new().route("/metrics", get(metrics)).with_state(telemetry));
+        .merge(Router::new().route("/metrics", get(metrics)).with_state(telemetry))
+        .merge(page);
     tokio::spawn(async move {
         if let Err(error) = axum::serve(listener, router).await {
             tracing::error!(%error, "health is not served any more");

@@ -6,6 +6,7 @@ use time::OffsetDateTime;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
+use super::board::Board;
 use super::vitals::SharedVitals;
 use crate::broker::nats::Presence;
 use crate::broker::presence::Worker;
@@ -20,6 +21,7 @@ pub(super) async fn tell(
     presence: Arc<Presence>,
     engine: Engine,
     vitals: SharedVitals,
+    board: Board,
     settings: Arc<Settings>,
     ended: CancellationToken,
 ) {
@@ -50,13 +52,16 @@ pub(super) async fn tell(
         if past.len() > WINDOW {
             past.pop_front();
         }
+        let (mut tokens, mut jobs) = (None, None);
         if let (Some(first), Some(last)) = (past.front(), past.back()) {
             let seconds = last.0.saturating_sub(first.0).as_secs_f64();
             if seconds > 0.0 {
                 record.pace.jobs_per_minute = (last.1 - first.1) as f64 / seconds * 60.0;
                 record.pace.tokens_per_second = (last.2 - first.2) as f64 / seconds;
+                (tokens, jobs) = (Some(record.pace.tokens_per_second), Some(record.pace.jobs_per_minute));
             }
         }
+        board.paced(tokens, jobs);
         if let Err(error) = presence.put(&record).await {
             tracing::debug!(%error, "presence not told");
         }

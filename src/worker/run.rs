@@ -13,6 +13,7 @@ use time::OffsetDateTime;
 use tokio_util::sync::CancellationToken;
 
 use super::account::{Account, Settled};
+use super::board::Board;
 use super::failpoint::Failpoint;
 use super::intake::Taken;
 use super::ledger::Ledger;
@@ -48,6 +49,7 @@ pub(super) struct Runs {
     pub ledger: Ledger,
     pub vitals: SharedVitals,
     pub account: Account,
+    pub board: Board,
     pub failpoint: Failpoint,
 }
 
@@ -58,6 +60,7 @@ impl Runs {
         if self.is_overtaken(taken).await {
             return self.stale(taken, stop).await;
         }
+        let _shown = self.board.begun(taken, OffsetDateTime::now_utc());
         let mark = self.mark(taken).await;
         self.failpoint.reached(CrashPoint::Started);
         let worked = tokio::select! {
@@ -170,7 +173,9 @@ impl Runs {
     }
 
     fn tell(&self, job: &Settled<'_>) {
-        self.account.settled(job, Anchor { clock: self.now(), wall: OffsetDateTime::now_utc() });
+        let wall = OffsetDateTime::now_utc();
+        self.board.settled(job.taken, job.result, wall);
+        self.account.settled(job, Anchor { clock: self.now(), wall });
     }
 
     /// Publishes until the stream has it, or until `stop`. A stream that does not take it is no fault of the job: it is

@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::account::Account;
 use super::backlog::{self, SharedBacklog};
+use super::board::Board;
 use super::dispatcher::{Dispatcher, Event, Parts, Pulls};
 use super::failpoint::Failpoint;
 use super::goodput::GoodputClerk;
@@ -18,7 +19,7 @@ use super::ledger::{self, Ledger};
 use super::run::Runs;
 use super::undertaker::{Undertaker, until_done};
 use super::vitals::SharedVitals;
-use super::{WorkerError, backfills, gauges, presence};
+use super::{WorkerError, backfills, board, gauges, presence};
 use crate::analyst::Analyst;
 use crate::broker::backfill::Backfill;
 use crate::broker::dead_letter;
@@ -80,7 +81,7 @@ pub(super) async fn begin(
     name: &str,
     broker: &Broker,
     vitals: &SharedVitals,
-    (telemetry, goodput): (&Telemetry, &GoodputClerk),
+    (telemetry, goodput, board): (&Telemetry, &GoodputClerk, &Board),
     work: &tokio::runtime::Handle,
 ) -> Result<Begun, WorkerError> {
     // Models load while the servers come up.
@@ -98,7 +99,9 @@ pub(super) async fn begin(
         vitals: vitals.clone(),
         instruments: instruments.clone(),
         ledger: workshop.ledger.clone(),
+        board: board.clone(),
     };
+    board.engine(workshop.analyst.reader().engine().clone());
     let intake = Intake {
         settings: Arc::clone(settings),
         analyst: Arc::clone(&workshop.analyst),
@@ -117,6 +120,7 @@ pub(super) async fn begin(
         ledger: workshop.ledger.clone(),
         vitals: vitals.clone(),
         account: Account { instruments: instruments.clone(), traces: telemetry.traces() },
+        board: board.clone(),
         failpoint: Failpoint::new(settings.sim.crash_at),
     };
     let presence = Arc::new(Presence::new(broker));
@@ -145,6 +149,7 @@ pub(super) async fn begin(
         Arc::clone(&presence),
         parts.engine.clone(),
         vitals.clone(),
+        board.clone(),
         Arc::clone(settings),
         background.clone(),
     ));
@@ -153,6 +158,7 @@ pub(super) async fn begin(
     let waiting = SharedBacklog::default();
     gauges::of_lanes(telemetry, &waiting);
     tokio::spawn(backlog::ask(broker.clone(), waiting, background.clone()));
+    tokio::spawn(board::watch_lanes(board.clone(), broker.clone(), background.clone()));
     let ended = background.clone();
     tokio::spawn(async move { sweeper.run(ended).await });
     let ledger = workshop.ledger;

@@ -6,6 +6,7 @@ use std::time::Duration;
 use backon::{BackoffBuilder, ExponentialBuilder};
 use time::OffsetDateTime;
 
+use super::board::Board;
 use super::intake::Letter;
 use super::ledger::Ledger;
 use super::vitals::SharedVitals;
@@ -22,6 +23,7 @@ pub(super) struct Undertaker {
     pub vitals: SharedVitals,
     pub instruments: Instruments,
     pub ledger: Ledger,
+    pub board: Board,
 }
 
 impl Undertaker {
@@ -62,6 +64,7 @@ impl Undertaker {
         self.vitals.update(|vitals| vitals.jobs.dead_letters += 1);
         self.instruments.sent(names::DEAD_LETTERS_STREAM);
         self.instruments.dead_letter(&record.reason.code);
+        self.board.buried(&record);
     }
 }
 

@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
+mod browser;
 mod nats;
 mod port;
 mod postgres;
@@ -24,6 +25,7 @@ mod proxy;
 mod redis;
 mod server;
 
+pub use browser::Driver;
 pub use nats::{Nats, NatsConfig, connect};
 pub use port::Port;
 pub use postgres::{Postgres, PostgresConfig};

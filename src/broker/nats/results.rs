@@ -30,6 +30,8 @@ pub struct Found {
     pub backfill: Option<String>,
     /// Its sequence in the stream of results.
     pub sequence: u64,
+    /// When it was published (UTC).
+    pub published_at: OffsetDateTime,
 }
 
 /// How a job ended.
@@ -112,7 +114,10 @@ impl Broker {
     pub async fn latest_result(&self, restaurant: &str) -> Result<Option<Found>, PayloadError> {
         let stream = self.existing_stream(names::RESULTS_STREAM).await?;
         match stream.get_last_raw_message_by_subject(&names::result_subject(restaurant)).await {
-            Ok(message) => self.found(&message.headers, message.payload, message.sequence).await.map(Some),
+            Ok(message) => self
+                .found(&message.headers, message.payload, (message.sequence, message.time))
+                .await
+                .map(Some),
             Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => Ok(None),
             Err(error) => Err(failed("cannot read a result")(error).into()),
         }
@@ -178,11 +183,16 @@ impl Broker {
         })
     }
 
-    async fn found(&self, headers: &HeaderMap, body: Bytes, sequence: u64) -> Result<Found, PayloadError> {
+    async fn found(
+        &self,
+        headers: &HeaderMap,
+        body: Bytes,
+        (sequence, published_at): (u64, OffsetDateTime),
+    ) -> Result<Found, PayloadError> {
         let header = |name: &str| headers.get(name).map(|value| value.as_str().to_owned());
         let body = self.body_of(headers, body).await?;
         let result = wire::decode_result(header(names::CONTENT_TYPE).as_deref(), &body)?;
-        Ok(Found { result, backfill: header(names::BACKFILL), sequence })
+        Ok(Found { result, backfill: header(names::BACKFILL), sequence, published_at })
     }
 
     async fn dead_letter(&self, headers: &HeaderMap, body: Bytes) -> Result<DeadLetter, PayloadError> {
@@ -192,6 +202,11 @@ impl Broker {
 }
 
 impl Results {
+    /// Whether all that were there when reading began have been given.
+    pub const fn has_caught_up(&self) -> bool {
+        self.skip == 0 && self.left == 0
+    }
+
     /// The next one; `None` when all were given and no more are wanted. An error concerns one result.
     pub async fn next(&mut self) -> Option<Result<Found, PayloadError>> {
         while self.follow || self.left > 0 {
@@ -199,8 +214,8 @@ impl Results {
                 Ok(message) => message,
                 Err(error) => return Some(Err(failed("cannot read results")(error).into())),
             };
-            let (sequence, behind) = match message.info() {
-                Ok(info) => (info.stream_sequence, info.pending),
+            let (place, behind) = match message.info() {
+                Ok(info) => ((info.stream_sequence, info.published), info.pending),
                 Err(error) => return Some(Err(not_info(error).into())),
             };
             if self.skip > 0 {
@@ -210,7 +225,7 @@ impl Results {
             // What has aged out meanwhile does not come any more.
             self.left = self.left.saturating_sub(1).min(behind);
             let headers = message.headers.clone().unwrap_or_default();
-            return Some(self.broker.found(&headers, message.payload.clone(), sequence).await);
+            return Some(self.broker.found(&headers, message.payload.clone(), place).await);
         }
         None
     }
@@ -228,17 +243,17 @@ impl Endings {
                 Ok(message) => message,
                 Err(error) => return Some(Err(failed("cannot read results")(error).into())),
             };
-            let sequence = match message.info() {
-                Ok(info) => info.stream_sequence,
+            let place = match message.info() {
+                Ok(info) => (info.stream_sequence, info.published),
                 Err(error) => return Some(Err(not_info(error).into())),
             };
-            if self.is_old(sequence, is_result) {
+            if self.is_old(place.0, is_result) {
                 continue;
             }
             let headers = message.headers.clone().unwrap_or_default();
             let body = message.payload.clone();
             return Some(if is_result {
-                self.broker.found(&headers, body, sequence).await.map(|found| Ending::Result(Box::new(found)))
+                self.broker.found(&headers, body, place).await.map(|found| Ending::Result(Box::new(found)))
             } else {
                 self.broker
                     .dead_letter(&headers, body)

@@ -32,7 +32,12 @@ fn result(number: usize, timings: Timings) -> AnalysisResult {
 
 fn found(number: usize, backfill: Option<&str>) -> Ending {
     let result = result(number, Timings::default());
-    Ending::Result(Box::new(Found { result, backfill: backfill.map(str::to_owned), sequence: 1 }))
+    Ending::Result(Box::new(Found {
+        result,
+        backfill: backfill.map(str::to_owned),
+        sequence: 1,
+        published_at: time::OffsetDateTime::UNIX_EPOCH,
+    }))
 }
 
 /// Of the job that lies at this place of its stream.

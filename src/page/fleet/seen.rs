@@ -1,0 +1,233 @@
+//! What was last seen of the fleet, and how its figures went: pure, written by the watcher, read by whoever looks.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+use time::OffsetDateTime;
+
+use crate::broker::dead_letter::Summary;
+use crate::broker::status::Status;
+use crate::page::STATE_VERSION;
+use crate::page::series::Series;
+
+/// The fleet as its page shows it: the whole of `/api/state`.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct FleetState {
+    /// [`STATE_VERSION`].
+    pub v: u16,
+    /// When this was asked for (UTC); `status.at` is when it was so.
+    #[serde(with = "time::serde::rfc3339")]
+    pub at: OffsetDateTime,
+    /// How often the fleet is looked at, in seconds.
+    pub every_seconds: f64,
+    /// The last look that succeeded; absent before the first. The same as `maitred status --json`.
+    pub status: Option<Status>,
+    /// What each alarm in `status` is, and what to do about it.
+    pub alarms: Vec<String>,
+    /// Why the last look failed; absent if it did not.
+    pub fault: Option<String>,
+    /// How the figures went, one point for each look, the oldest first.
+    pub history: History,
+    /// The newest dead letters, the newest first.
+    pub dead_letters: Vec<Summary>,
+    /// Whether dead letters can be replayed and dropped here, by who has the token.
+    pub actions: bool,
+}
+
+/// How figures went.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct History {
+    /// Jobs of a lane that no worker has, by its name.
+    pub pending: BTreeMap<&'static str, Series>,
+    /// Results of all workers, per minute; a gap where none told.
+    pub jobs_per_minute: Series,
+    /// Tokens of all workers, per second; a gap where none told.
+    pub tokens_per_second: Series,
+    /// Tokens of a worker, per second, by its name. Those that are gone are forgotten.
+    pub workers: BTreeMap<String, Series>,
+}
+
+/// What tells one state of the stream of dead letters from another.
+pub(super) type Letters = (u64, u64, u64);
+
+/// What was last seen.
+#[derive(Debug, Default)]
+pub(super) struct Seen {
+    status: Option<Status>,
+    fault: Option<String>,
+    history: History,
+    letters: Vec<Summary>,
+    letters_of: Option<Letters>,
+}
+
+impl Seen {
+    /// A look succeeded.
+    pub(super) fn note(&mut self, status: Status) {
+        let history = &mut self.history;
+        for lane in &status.lanes {
+            history.pending.entry(lane.lane.name()).or_default().push(Some(lane.pending as f64));
+        }
+        let workers = &status.workers;
+        let sum = |of: fn(&crate::broker::presence::Worker) -> f64| {
+            (!workers.is_empty()).then(|| workers.iter().map(of).sum())
+        };
+        history.jobs_per_minute.push(sum(|worker| worker.pace.jobs_per_minute));
+        history.tokens_per_second.push(sum(|worker| worker.pace.tokens_per_second));
+        history.workers.retain(|name, _| workers.iter().any(|worker| worker.name == *name));
+        for worker in workers {
+            let pace = Some(worker.pace.tokens_per_second);
+            history.workers.entry(worker.name.clone()).or_default().push(pace);
+        }
+        self.status = Some(status);
+        self.fault = None;
+    }
+
+    /// A look failed: what was seen before stays, with its time, and its figures have a gap.
+    pub(super) fn note_fault(&mut self, fault: String) {
+        let history = &mut self.history;
+        let all = history.pending.values_mut().chain(history.workers.values_mut());
+        for series in all.chain([&mut history.jobs_per_minute, &mut history.tokens_per_second]) {
+            series.push(None);
+        }
+        self.fault = Some(fault);
+    }
+
+    /// Whether the dead letters have to be listed again for this status.
+    pub(super) fn wants_letters(&self, status: &Status) -> Option<Letters> {
+        letters_of(status).filter(|letters| self.letters_of != Some(*letters))
+    }
+
+    /// The newest dead letters, the oldest of them first, as they are when the stream is like this.
+    pub(super) fn note_letters(&mut self, of: Letters, letters: Vec<Summary>) {
+        (self.letters_of, self.letters) = (Some(of), letters);
+    }
+
+    /// A letter is gone: nobody should have to wait for the next look to see that.
+    pub(super) fn forget_letter(&mut self, sequence: u64) {
+        self.letters.retain(|letter| letter.sequence != sequence);
+        self.letters_of = None;
+    }
+
+    /// As the page shows it.
+    pub(super) fn state(&self, now: OffsetDateTime, every_seconds: f64, actions: bool) -> FleetState {
+        let alarms = self.status.iter().flat_map(|status| &status.alarms);
+        FleetState {
+            v: STATE_VERSION,
+            at: now,
+            every_seconds,
+            alarms: alarms.map(crate::broker::status::Alarm::text).collect(),
+            status: self.status.clone(),
+            fault: self.fault.clone(),
+            history: self.history.clone(),
+            dead_letters: self.letters.iter().rev().cloned().collect(),
+            actions,
+        }
+    }
+}
+
+fn letters_of(status: &Status) -> Option<Letters> {
+    let stream =
+        status.streams.iter().find(|stream| stream.name == crate::broker::names::DEAD_LETTERS_STREAM)?;
+    Some((stream.messages, stream.first_sequence, stream.last_sequence))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::broker::presence::Worker;
+    use crate::broker::status::{LaneStatus, Server, Stream};
+    use crate::scheduler::Lane;
+    use time::macros::datetime;
+
+    const NOW: OffsetDateTime = datetime!(2026-06-15 12:00 UTC);
+
+    fn status(pending: u64, workers: &[(&str, f64)], letters: u64) -> Status {
+        let lane = |lane| LaneStatus {
+            lane,
+            pending,
+            in_flight: 0,
+            redelivered: 0,
+            waiting: 0,
+            ack_floor: 0,
+            oldest: None,
+        };
+        let worker = |(name, pace): &(&str, f64)| {
+            let mut worker = Worker::new(*name, NOW);
+            worker.pace.tokens_per_second = *pace;
+            worker
+        };
+        let stream = Stream {
+            name: crate::broker::names::DEAD_LETTERS_STREAM.into(),
+            messages: letters,
+            bytes: 0,
+            max_bytes: None,
+            max_age_seconds: 0,
+            first_sequence: 1,
+            last_sequence: letters,
+            oldest: None,
+        };
+        Status {
+            at: NOW,
+            server: Server { version: "2.14.0".into(), name: "n".into(), address: "127.0.0.1:4222".into() },
+            streams: vec![stream],
+            lanes: Lane::ALL.map(lane).into(),
+            workers: workers.iter().map(worker).collect(),
+            backfills: Vec::new(),
+            dead_letters: letters,
+            alarms: Vec::new(),
+        }
+    }
+
+    fn letter(sequence: u64) -> Summary {
+        Summary {
+            sequence,
+            at: NOW,
+            lane: None,
+            restaurant_id: None,
+            job_id: None,
+            reason: "malformed".into(),
+            origin: String::new(),
+        }
+    }
+
+    #[test]
+    fn a_look_that_fails_leaves_what_was_seen_and_a_gap() {
+        let mut seen = Seen::default();
+        assert_eq!(seen.state(NOW, 2.0, false).status, None);
+        seen.note(status(3, &[("a", 10.0), ("b", 5.0)], 0));
+        seen.note_fault("no connection".into());
+        let state = seen.state(NOW, 2.0, false);
+        assert_eq!(state.fault.as_deref(), Some("no connection"));
+        assert_eq!(state.status.unwrap().lanes[0].pending, 3);
+        let json = |series: &Series| serde_json::to_string(series).unwrap();
+        assert_eq!(json(&state.history.pending["hi"]), "[3.0,null]");
+        assert_eq!(json(&state.history.tokens_per_second), "[15.0,null]");
+        seen.note(status(2, &[], 0));
+        assert_eq!(seen.state(NOW, 2.0, false).fault, None);
+    }
+
+    #[test]
+    fn without_workers_the_pace_is_not_zero_but_unknown_and_who_is_gone_is_forgotten() {
+        let mut seen = Seen::default();
+        seen.note(status(0, &[("a", 10.0)], 0));
+        seen.note(status(0, &[], 0));
+        let history = seen.state(NOW, 2.0, false).history;
+        assert_eq!(history.tokens_per_second.last(), None);
+        assert!(history.workers.is_empty());
+    }
+
+    #[test]
+    fn dead_letters_are_listed_again_only_when_their_stream_has_changed() {
+        let mut seen = Seen::default();
+        let of = seen.wants_letters(&status(0, &[], 2)).unwrap();
+        seen.note_letters(of, vec![letter(1), letter(2)]);
+        assert_eq!(seen.wants_letters(&status(9, &[("a", 1.0)], 2)), None);
+        assert!(seen.wants_letters(&status(0, &[], 3)).is_some());
+        let newest_first: Vec<u64> =
+            seen.state(NOW, 2.0, true).dead_letters.iter().map(|letter| letter.sequence).collect();
+        assert_eq!(newest_first, [2, 1]);
+        seen.forget_letter(2);
+        assert_eq!(seen.state(NOW, 2.0, true).dead_letters.len(), 1);
+        assert!(seen.wants_letters(&status(0, &[], 2)).is_some());
+    }
+}
