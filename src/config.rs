@@ -73,6 +73,8 @@ pub struct Settings {
     pub watchdog: WatchdogSettings,
     /// The engine without a model.
     pub sim: SimSettings,
+    /// What reports go by.
+    pub report: ReportSettings,
     /// Logs.
     pub log: LogSettings,
 }
@@ -163,12 +165,21 @@ pub enum LogFormat {
 }
 
 /// `[log]`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogSettings {
     /// What is worth a line.
     pub level: tracing::Level,
     /// How it looks.
     pub format: LogFormat,
+    /// File that gets a line for each decode call; `None`: nothing does.
+    pub steps: Option<PathBuf>,
+}
+
+/// `[report]`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct ReportSettings {
+    /// What an hour of a worker costs; `None`: not known.
+    pub cost_per_hour: Option<f64>,
 }
 
 /// A setting given on the command line.
@@ -260,6 +271,17 @@ impl Default for Settings {
 }
 
 impl Settings {
+    /// Short digest of what bears on speed and findings: workers with the same one can be compared. Names, addresses
+    /// and secrets are not in it.
+    pub fn fingerprint(&self) -> String {
+        let parts =
+            (&self.prompts_dir, &self.models, &self.engine, &self.scheduler, &self.analysis, &self.limits);
+        let held = (self.goodput, self.worker.slots, self.worker.look_ahead, self.worker.weights, self.sim);
+        let mut digest = crate::digest::text_digest(&format!("{parts:?} {held:?}"));
+        digest.truncate(12);
+        digest
+    }
+
     fn validate(layers: &Layers) -> Result<Self, ConfigError> {
         let mut read = Reader::new(layers);
         let settings = Self {
@@ -299,6 +321,7 @@ impl Settings {
             gpu: GpuSettings::read(&mut read),
             watchdog: WatchdogSettings::read(&mut read),
             sim: SimSettings::read(&mut read),
+            report: ReportSettings::read(&mut read),
             log: LogSettings::read(&mut read),
         };
         if settings.sim.crash_at.is_some() && settings.engine.backend == EngineKind::Llama {
@@ -350,6 +373,17 @@ impl AnalysisSettings {
     }
 }
 
+impl ReportSettings {
+    fn read(read: &mut Reader<'_>) -> Self {
+        let cost_per_hour = read.value("report.cost_per_hour", "a price above zero, or \"none\"", |text| {
+            let price =
+                |text: &str| text.parse().ok().filter(|price: &f64| price.is_finite() && *price > 0.0);
+            if text == "none" { Some(None) } else { price(text).map(Some) }
+        });
+        Self { cost_per_hour }
+    }
+}
+
 impl LogSettings {
     fn read(read: &mut Reader<'_>) -> Self {
         use tracing::Level;
@@ -365,6 +399,7 @@ impl LogSettings {
                 ],
             ),
             format: read.word("log.format", &[("pretty", LogFormat::Pretty), ("json", LogFormat::Json)]),
+            steps: unless(read.text("log.steps"), "none").map(PathBuf::from),
         }
     }
 }

@@ -16,6 +16,7 @@ pub mod input;
 pub mod job;
 pub mod model;
 pub mod output;
+pub mod report;
 pub mod result;
 pub mod runtime;
 pub mod scheduler;

@@ -7,7 +7,8 @@ use clap::Parser;
 #[cfg(unix)]
 use maitred::cli::worker;
 use maitred::cli::{
-    Cli, Command, Exit, Overrides, backfill, cancel, dlq, init, logging, model, results, show, status, submit,
+    Cli, Command, Exit, Overrides, backfill, cancel, dlq, init, logging, model, report, results, show,
+    status, submit,
 };
 #[cfg(feature = "llama")]
 use maitred::cli::{measure, run as analyse, speed};
@@ -36,6 +37,7 @@ fn run(cli: Cli) -> anyhow::Result<Exit> {
         | Command::Results(_)
         | Command::Cancel(_) => Overrides::default(),
         Command::Submit(args) => args.overrides(),
+        Command::Report(args) => args.overrides(),
         #[cfg(unix)]
         Command::Worker(args) => args.overrides(),
         #[cfg(feature = "llama")]
@@ -61,6 +63,9 @@ fn run(cli: Cli) -> anyhow::Result<Exit> {
         }
         #[cfg(unix)]
         Command::Worker(_) => return worker::run(&config.settings),
+        Command::Report(args) => {
+            return block_on(report::run(&args, &config.settings, &mut io::stdout().lock()));
+        }
         Command::Results(args) => return block_on(results::run(&args, &config.settings)),
         Command::Cancel(args) => return block_on(cancel::run(&args, &config.settings)),
         #[cfg(feature = "llama")]

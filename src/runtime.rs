@@ -11,6 +11,7 @@ use std::path::Path;
 use crate::analysis::pack::PackError;
 use crate::analysis::reader::{ReadSettings, Reader};
 use crate::config::{EngineKind, Settings};
+use crate::engine::step_log::{StepLog, StepLogError};
 use crate::input::{Columns, InputError, InputOptions, JobReader, JobTemplate};
 use crate::job::JobOptions;
 use crate::model::ModelError;
@@ -35,6 +36,9 @@ pub enum StartError {
     /// The engine's thread could not start.
     #[error("no engine thread: {0}")]
     Thread(#[from] std::io::Error),
+    /// The file for the steps cannot be written.
+    #[error(transparent)]
+    Steps(#[from] StepLogError),
     /// A prompt folder is not right.
     #[error(transparent)]
     Pack(#[from] PackError),
@@ -74,6 +78,11 @@ pub async fn start(settings: &Settings, read: ReadSettings) -> Result<Reader, St
         #[cfg(not(feature = "llama"))]
         EngineKind::Llama => Err(StartError::NoLlama),
     }
+}
+
+/// Where the engine's steps are to be written.
+fn step_log(settings: &Settings) -> Result<Option<StepLog>, StepLogError> {
+    settings.log.steps.as_deref().map(StepLog::open).transpose()
 }
 
 fn policy(settings: &Settings) -> Policy {

@@ -15,9 +15,11 @@
 mod backfills;
 mod dispatcher;
 mod failpoint;
+pub mod goodput;
 mod gpu;
 mod health;
 mod intake;
+mod ledger;
 mod presence;
 mod run;
 mod startup;
@@ -31,6 +33,7 @@ use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
 use self::dispatcher::Ending;
+use self::goodput::GoodputClerk;
 use self::vitals::{SharedVitals, Vitals};
 use self::watchdog::{Guard, Guarded};
 use crate::broker::lease::LeaseSettings;
@@ -39,6 +42,7 @@ use crate::config::Settings;
 use crate::runtime::StartError;
 use crate::scheduler::Policy;
 use crate::store::StoreError;
+use crate::telemetry::Sla;
 
 /// How long the last words to a server may take.
 const FAREWELL: Duration = Duration::from_secs(5);
@@ -111,6 +115,7 @@ pub async fn run(
     let started = Instant::now();
     let name = settings.worker.name.clone().unwrap_or_else(startup::made_up_name);
     let vitals = SharedVitals::new(Vitals::new(name.clone()));
+    let goodput = GoodputClerk::new(Sla { ttft: settings.goodput.ttft }, Duration::ZERO);
     if let Some(listen) = settings.health.listen {
         let at = health::serve(listen, vitals.clone()).await;
         let at = at.map_err(|cause| WorkerError::Health { listen, cause })?;
@@ -119,7 +124,7 @@ pub async fn run(
     tracing::info!(worker = name, version = env!("CARGO_PKG_VERSION"), "starting");
     let broker = Broker::connect_patiently(&settings.nats, &name).await?;
     let begun = tokio::select! {
-        begun = startup::begin(&settings, &name, &broker, &vitals, &work) => begun?,
+        begun = startup::begin(&settings, &name, &broker, &vitals, &goodput, &work) => begun?,
         () = stop.drain.cancelled() => return Ok(Ended::Drained),
         () = stop.abort.cancelled() => return Ok(Ended::Aborted),
     };
@@ -137,6 +142,7 @@ pub async fn run(
     let guard = tokio::spawn(guard.watch(drain.clone(), begun.background.clone()));
     let ending = begun.dispatcher.run(begun.reports, begun.cancels, drain, stop.abort.clone()).await;
     begun.background.cancel();
+    begun.ledger.end(ending.name());
     let rows = async {
         if let Some(writer) = begun.metrics {
             let report = writer.close_within(FAREWELL).await;

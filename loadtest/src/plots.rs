@@ -4,14 +4,13 @@
 //! says what is missing, not an empty picture.
 
 mod canvas;
-mod scale;
 
 use std::path::Path;
 
 use anyhow::{Context, bail};
+use maitred::report::scale::Scale;
 
 use self::canvas::{Page, Panel, Words};
-use self::scale::Scale;
 use crate::sample::Size;
 
 const WIDTH: u32 = 900;

@@ -16,6 +16,7 @@ pub mod logging;
 pub mod measure;
 pub mod model;
 pub mod progress;
+pub mod report;
 pub mod results;
 #[cfg(feature = "llama")]
 pub mod run;
@@ -89,6 +90,8 @@ pub enum Command {
     Init(init::InitArgs),
     /// Show how the fleet is: streams, lanes, workers, backfills.
     Status(status::StatusArgs),
+    /// Tell what a period was like: jobs, service, goodput, tokens, cost.
+    Report(report::ReportArgs),
     /// Look at jobs that were given up, send them again, or drop them.
     #[command(subcommand)]
     Dlq(dlq::DlqCommand),

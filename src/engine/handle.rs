@@ -88,6 +88,7 @@ enum Command {
 /// What thread and handle share.
 struct Shared {
     stats: Mutex<EngineStats>,
+    device: DeviceClass,
     costs: Mutex<CostModel>,
     /// Real time: the watchdog must see a step that hangs, also when the engine's own clock is virtual.
     pulse: Pulse,
@@ -132,7 +133,7 @@ pub struct Server {
     clock: Arc<dyn Clock>,
     prefixes: u16,
     policy: Policy,
-    watcher: Option<Watcher>,
+    watchers: Vec<Watcher>,
 }
 
 /// Is told each step.
@@ -158,6 +159,7 @@ impl Engine {
         let (sender, commands) = mpsc::channel(COMMANDS);
         let shared = Arc::new(Shared {
             stats: Mutex::default(),
+            device: config.device,
             costs: Mutex::new(CostModel::new(config.device)),
             pulse: Pulse::default(),
             stalled: CancellationToken::new(),
@@ -168,7 +170,7 @@ impl Engine {
             clock: Arc::clone(&clock),
             prefixes: config.prefixes,
             policy: config.policy,
-            watcher: None,
+            watchers: Vec::new(),
         };
         let (failed, failure) = oneshot::channel();
         std::thread::Builder::new().name("engine".into()).spawn(move || {
@@ -221,6 +223,11 @@ impl Engine {
         self.clock.now()
     }
 
+    /// What kind of device it runs on.
+    pub fn device(&self) -> DeviceClass {
+        self.shared.device
+    }
+
     /// Seconds that the tokens will take, by the steps seen so far.
     pub fn estimate(&self, tokens: Tokens) -> f64 {
         lock(&self.shared.costs).estimate(tokens).get()
@@ -261,10 +268,11 @@ impl Engine {
 }
 
 impl Server {
-    /// Has each step told to `watcher`, on the engine's thread: for benchmarks, which must be quick about it.
+    /// Has each step told to `watcher`, too, on the engine's thread: it must be quick about it.
     #[must_use]
-    pub fn watched_by(self, watcher: impl FnMut(&StepReport) + Send + 'static) -> Self {
-        Self { watcher: Some(Box::new(watcher)), ..self }
+    pub fn watched_by(mut self, watcher: impl FnMut(&StepReport) + Send + 'static) -> Self {
+        self.watchers.push(Box::new(watcher));
+        self
     }
 
     /// Serves until every handle is gone and all work is done; says what was done in all.
@@ -309,9 +317,8 @@ impl Server {
             let predicted = costs.step(Tokens { fed: fed.into(), read: read.into() }).get();
             costs.observe(CostStep { fed, read, seconds });
             drop(costs);
-            if let Some(watcher) = &mut self.watcher {
-                watcher(&StepReport { step, predicted });
-            }
+            let report = StepReport { step, predicted };
+            self.watchers.iter_mut().for_each(|watcher| watcher(&report));
         }
         let mut stats = lock(&self.shared.stats);
         stats.core = core.counters();

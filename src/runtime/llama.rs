@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::{PREFIXES, StartError, policy};
+use super::{PREFIXES, StartError, policy, step_log};
 use crate::analysis::pack::LanguagePack;
 use crate::analysis::reader::{EmbedderInfo, ModelIdentity, ReadSettings, Reader};
 use crate::config::Settings;
@@ -12,6 +12,7 @@ use crate::engine::handle::Server;
 use crate::engine::llama::{
     self, ContextSettings, EmbeddingSettings, LlamaConfig, LlamaContextBackend, Model, Models,
 };
+use crate::engine::step_log::StepLog;
 use crate::engine::{Embedder, EngineConfig};
 use crate::job::Language;
 use crate::model::{ModelError, ModelKind, ModelStore, ResolvedModel, model_store};
@@ -22,10 +23,11 @@ const EMBED_TEXTS: u16 = 64;
 
 /// Finds and loads the models, and starts the engine. Must run within a tokio runtime.
 pub(super) async fn start(settings: &Settings, read: ReadSettings) -> Result<Reader, StartError> {
+    let steps = step_log(settings)?;
     let loaded = load(settings).await?;
     loaded
-        .reader(read, |server, backend, embedders| {
-            server.serve(backend, embedders);
+        .reader(read, move |server, backend, embedders| {
+            StepLog::attach(steps, server).serve(backend, embedders);
         })
         .await
 }

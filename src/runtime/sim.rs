@@ -6,12 +6,13 @@
 use std::convert::Infallible;
 use std::sync::Arc;
 
-use super::{PREFIXES, StartError, policy};
+use super::{PREFIXES, StartError, policy, step_log};
 use crate::analysis::pack::LanguagePack;
 use crate::analysis::reader::{EmbedderInfo, ModelIdentity, ReadSettings, Reader};
 use crate::config::{Settings, SimSettings};
 use crate::engine::backend::ContextShape;
 use crate::engine::sim::{Pace, SimBackend, SimCosts, SimEmbedder, SimTokenizer, StepHook};
+use crate::engine::step_log::StepLog;
 use crate::engine::{BatchToken, Embedder, Engine, EngineConfig, Monotonic, Token};
 use crate::job::Language;
 use crate::scheduler::DeviceClass;
@@ -30,7 +31,7 @@ pub(super) fn start(settings: &Settings, read: ReadSettings) -> Result<Reader, S
         .into_iter()
         .map(|language| Ok((LanguagePack::load(language, settings.prompts_dir.as_deref())?, embedder())))
         .collect::<Result<Vec<_>, StartError>>()?;
-    let backend = backend(settings);
+    let (backend, steps) = (backend(settings), step_log(settings)?);
     let config = EngineConfig {
         prefixes: PREFIXES,
         step_limit: settings.engine.step_limit,
@@ -38,7 +39,7 @@ pub(super) fn start(settings: &Settings, read: ReadSettings) -> Result<Reader, S
         policy: policy(settings),
     };
     let (engine, _) = Engine::start(config, Arc::new(Monotonic::default()), move |server| {
-        server.serve(backend(), vec![Box::new(SimEmbedder) as Box<dyn Embedder>]);
+        StepLog::attach(steps, server).serve(backend(), vec![Box::new(SimEmbedder) as Box<dyn Embedder>]);
         Ok::<(), Infallible>(())
     })?;
     let identity = ModelIdentity { name: SIMULATED.into(), digest: SIMULATED.into() };

@@ -1,6 +1,7 @@
 //! Which homes a worker uses: those of the fleet where the settings name them, else those of a single machine.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::memory::MemoryFacts;
 use super::metrics::{MetricRow, MetricStore};
@@ -63,6 +64,18 @@ impl FactHome {
 }
 
 impl MetricHome {
+    /// Lets rows go that are older than `keep`, at most daily over all workers; how many. A file is tidied when it is
+    /// closed.
+    ///
+    /// # Errors
+    /// If the server does not do it.
+    pub async fn let_go(&self, keep: Duration) -> Result<u64, StoreError> {
+        match self {
+            Self::Postgres(store) => store.let_go(keep).await,
+            Self::Sqlite(_) => Ok(0),
+        }
+    }
+
     /// Opens the home that the settings name, and says which; nothing if there is none. Postgres need not be there
     /// yet.
     ///

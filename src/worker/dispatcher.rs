@@ -96,6 +96,17 @@ pub(super) enum Ending {
     Stuck,
 }
 
+impl Ending {
+    /// The name in `worker_ends.ending`.
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Drained => "drained",
+            Self::Aborted => "aborted",
+            Self::Stuck => "stuck",
+        }
+    }
+}
+
 impl Dispatcher {
     pub(super) fn new(parts: Parts, pulls: Pulls) -> (Self, mpsc::Receiver<Event>) {
         let (events, reports) = mpsc::channel(EVENTS);

@@ -13,9 +13,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::failpoint::Failpoint;
 use super::intake::Taken;
+use super::ledger::Ledger;
 use super::undertaker::{Undertaker, until_done};
 use super::vitals::SharedVitals;
-use crate::analyst::{Analyst, Worked, metrics};
+use crate::analyst::{Analyst, Worked};
 use crate::broker::lease::End;
 use crate::broker::nats::attempts::{AttemptLog, Attempts, Mark};
 use crate::broker::nats::{Broker, CANCELLED};
@@ -25,7 +26,6 @@ use crate::config::{CrashPoint, Settings};
 use crate::result::{AnalysisResult, Outcome};
 use crate::store::FactStore;
 use crate::store::home::FactHome;
-use crate::store::metric_writer::MetricSink;
 
 /// Before a job whose run panicked is tried again.
 pub(super) const AFTER_PANIC: Duration = Duration::from_secs(5);
@@ -42,7 +42,7 @@ pub(super) struct Runs {
     pub broker: Broker,
     pub attempts: AttemptLog,
     pub undertaker: Undertaker,
-    pub metrics: Option<MetricSink>,
+    pub ledger: Ledger,
     pub vitals: SharedVitals,
     pub failpoint: Failpoint,
 }
@@ -137,16 +137,7 @@ impl Runs {
         }
         self.failpoint.reached(CrashPoint::Published);
         self.undertaker.raise(&taken.letter, self.settings.nats.max_deliver).await;
-        if let Some(sink) = &self.metrics {
-            let trace_id = taken.trace.trace_id();
-            let source = metrics::Source {
-                result_id: &taken.head.result_id,
-                worker: &self.worker,
-                lane: Some(taken.letter.origin.lane),
-                trace_id: Some(&trace_id),
-            };
-            metrics::offer(sink, &taken.job, &worked, source);
-        }
+        self.ledger.worked(taken, &worked);
         self.failpoint.reached(CrashPoint::Recorded);
         if let Some(mark) = mark
             && let Err(error) = self.attempts.end(mark).await
@@ -161,6 +152,7 @@ impl Runs {
     async fn publish_unworked(&self, taken: &Taken, outcome: Outcome, stop: &CancellationToken) -> End {
         let result = self.analyst.unworked(&taken.job, &outcome);
         if self.publish(taken, &result, stop).await {
+            self.ledger.unworked(taken, &result);
             tell(taken, &result);
             End::Done
         } else {

@@ -3,15 +3,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use time::OffsetDateTime;
 use tokio::sync::{mpsc, watch};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 use super::dispatcher::{Dispatcher, Event, Parts, Pulls};
 use super::failpoint::Failpoint;
+use super::goodput::GoodputClerk;
 use super::gpu::Gpus;
 use super::intake::{Intake, Origin};
+use super::ledger::{self, Ledger};
 use super::run::Runs;
 use super::undertaker::{Undertaker, until_done};
 use super::vitals::SharedVitals;
@@ -27,7 +28,6 @@ use crate::runtime;
 use crate::scheduler::Lane;
 use crate::store::home::{FactHome, MetricHome};
 use crate::store::metric_writer::{MetricWriter, WriterSettings};
-use crate::store::metrics::{MetricRow, WorkerStart};
 
 /// How often streams that are not right are looked at again.
 const LOOK_AGAIN: Duration = Duration::from_secs(2);
@@ -40,6 +40,7 @@ pub(super) struct Begun {
     pub reports: mpsc::Receiver<Event>,
     pub cancels: mpsc::Receiver<CancelWish>,
     pub metrics: Option<MetricWriter>,
+    pub ledger: Ledger,
     pub presence: Arc<Presence>,
     pub backfills: watch::Receiver<Vec<Backfill>>,
     /// Samples as long as it lives.
@@ -53,6 +54,8 @@ struct Workshop {
     analyst: Arc<Analyst<FactHome>>,
     facts: Arc<FactHome>,
     metrics: Option<MetricWriter>,
+    home: Option<Arc<MetricHome>>,
+    ledger: Ledger,
 }
 
 /// A name nobody else has: names tell workers apart in results, metrics and marks.
@@ -70,16 +73,22 @@ pub(super) async fn begin(
     name: &str,
     broker: &Broker,
     vitals: &SharedVitals,
+    goodput: &GoodputClerk,
     work: &tokio::runtime::Handle,
 ) -> Result<Begun, WorkerError> {
     // Models load while the servers come up.
-    let workshop = work.spawn(open_workshop(Arc::clone(settings), name.to_owned(), vitals.clone()));
+    let workshop =
+        work.spawn(open_workshop(Arc::clone(settings), name.to_owned(), vitals.clone(), goodput.clone()));
     verified(settings, broker, vitals).await?;
     let workshop = workshop.await??;
     let background = CancellationToken::new();
     let attempts = until_done("opening the bucket of attempts", || broker.attempts()).await;
-    let undertaker =
-        || Undertaker { letters: DeadLetters::new(broker), worker: name.to_owned(), vitals: vitals.clone() };
+    let undertaker = || Undertaker {
+        letters: DeadLetters::new(broker),
+        worker: name.to_owned(),
+        vitals: vitals.clone(),
+        ledger: workshop.ledger.clone(),
+    };
     let intake = Intake {
         settings: Arc::clone(settings),
         analyst: Arc::clone(&workshop.analyst),
@@ -95,7 +104,7 @@ pub(super) async fn begin(
         broker: broker.clone(),
         attempts,
         undertaker: undertaker(),
-        metrics: workshop.metrics.as_ref().map(MetricWriter::sink),
+        ledger: workshop.ledger.clone(),
         vitals: vitals.clone(),
         failpoint: Failpoint::new(settings.sim.crash_at),
     };
@@ -117,7 +126,7 @@ pub(super) async fn begin(
         backfills: running.clone(),
     };
     let backfills = running.clone();
-    let gpus = Gpus::sample(settings, vitals);
+    let gpus = Gpus::sample(settings, name, vitals, workshop.metrics.as_ref().map(MetricWriter::sink));
     let listen = || broker.cancel_requests(background.clone());
     let cancels = until_done("listening for cancels", listen).await;
     tokio::spawn(presence::tell(
@@ -130,6 +139,11 @@ pub(super) async fn begin(
     let sweeper = Sweeper::new(broker, name, settings.limits.clone());
     let ended = background.clone();
     tokio::spawn(async move { sweeper.run(ended).await });
+    let ledger = workshop.ledger;
+    work.spawn(ledger.clone().keep(background.clone()));
+    if let (Some(home), Some(keep)) = (workshop.home, settings.postgres.retention) {
+        work.spawn(ledger::let_go(home, keep, background.clone()));
+    }
     tokio::spawn(keep_verifying(Arc::clone(settings), broker.clone(), vitals.clone(), background.clone()));
     let (dispatcher, reports) = Dispatcher::new(parts, pulls);
     let tended = (Backfills::new(broker), running.clone(), background.clone());
@@ -137,31 +151,26 @@ pub(super) async fn begin(
     let counting = Arc::clone(&presence);
     tokio::spawn(backfills::share_rates(counting, running, dispatcher.events(), background.clone()));
     let metrics = workshop.metrics;
-    Ok(Begun { dispatcher, reports, cancels, metrics, presence, backfills, gpus, background })
+    Ok(Begun { dispatcher, reports, cancels, metrics, ledger, presence, backfills, gpus, background })
 }
 
 async fn open_workshop(
     settings: Arc<Settings>,
     name: String,
     vitals: SharedVitals,
+    goodput: GoodputClerk,
 ) -> Result<Workshop, WorkerError> {
     let facts = Arc::new(FactHome::open(&settings).await?);
-    let metrics = MetricHome::open(&settings).await?;
-    let metrics = metrics.map(|home| MetricWriter::spawn(Arc::new(home), WriterSettings::default()));
+    let home = MetricHome::open(&settings).await?.map(Arc::new);
+    let metrics = home.clone().map(|home| MetricWriter::spawn(home, WriterSettings::default()));
     let reader = runtime::start(&settings, runtime::read_settings(&settings)).await?;
     prepare_languages(&reader, &settings).await;
-    if let Some(writer) = &metrics {
-        writer.offer(MetricRow::Worker(WorkerStart {
-            worker: name.clone(),
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            model: reader.model().name.clone(),
-            started_at: OffsetDateTime::now_utc(),
-        }));
-    }
+    let sink = metrics.as_ref().map(MetricWriter::sink);
+    let ledger = Ledger::begin(&settings, &name, &reader.model().name, reader.engine(), sink, goodput);
     vitals.update(|vitals| vitals.models_ready = true);
     tracing::info!(model = reader.model().name, "models are ready");
     let analyst = Analyst::new(Arc::new(reader), Arc::clone(&facts), settings.analysis.clone(), name);
-    Ok(Workshop { analyst: Arc::new(analyst), facts, metrics })
+    Ok(Workshop { analyst: Arc::new(analyst), facts, metrics, home, ledger })
 }
 
 /// Reads the prompts before the first job comes, so that it does not pay for them.

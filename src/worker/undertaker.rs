@@ -7,6 +7,7 @@ use backon::{BackoffBuilder, ExponentialBuilder};
 use time::OffsetDateTime;
 
 use super::intake::Letter;
+use super::ledger::Ledger;
 use super::vitals::SharedVitals;
 use crate::broker::names;
 use crate::broker::nats::DeadLetters;
@@ -18,6 +19,7 @@ pub(super) struct Undertaker {
     pub letters: DeadLetters,
     pub worker: String,
     pub vitals: SharedVitals,
+    pub ledger: Ledger,
 }
 
 impl Undertaker {
@@ -54,6 +56,7 @@ impl Undertaker {
             payload: letter.body.to_vec(),
         };
         until_done("writing a dead letter", || self.letters.put(&record)).await;
+        self.ledger.buried(letter, job, restaurant, &record.reason.code);
         self.vitals.update(|vitals| vitals.jobs.dead_letters += 1);
     }
 }

@@ -10,5 +10,5 @@ mod flow;
 mod idle;
 mod payloads;
 mod sizes;
-mod team;
+pub mod team;
 mod wishes;
