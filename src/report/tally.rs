@@ -279,7 +279,7 @@ impl Tally {
             cost,
             requests: requests(self.requests, self.tpots),
             gpus: self.gpus.into_iter().map(|(whose, gpu)| gpu.finish(whose, self.axis.steps)).collect(),
-            workers: workers(self.windows, self.starts),
+            workers: workers(self.windows, &self.starts),
             service: service(self.service),
             tokens: has_jobs.then(|| saved(self.tokens, self.computed_for_baseline)),
             hours: if has_jobs { hours(self.hours) } else { Vec::new() },
@@ -293,7 +293,7 @@ impl Tally {
     fn cost(&self, per_hour: f64) -> Cost {
         let worker_hours = self.windows.values().map(|shift| shift.seconds).sum::<f64>() / 3600.0;
         // Of all or of none: a part would look like the whole.
-        let all_measured = self.windows.values().all(|shift| shift.is_measured());
+        let all_measured = self.windows.values().all(Shift::is_measured);
         let busy =
             self.windows.values().filter_map(|shift| shift.busy).map(|(busy, _)| busy).sum::<f64>() / 3600.0;
         let busy_hours = all_measured.then_some(busy);
@@ -398,21 +398,20 @@ fn requests(seen: Vec<RequestsSeen>, mut tpots: Vec<f32>) -> Vec<Requests> {
     seen.into_iter().map(line).collect()
 }
 
-fn workers(mut shifts: BTreeMap<String, Shift>, starts: BTreeMap<String, (u64, WorkerSeen)>) -> Vec<Worker> {
-    let known = |start: Option<&(u64, WorkerSeen)>| start.map(|(_, worker)| worker.clone());
+fn workers(mut shifts: BTreeMap<String, Shift>, starts: &BTreeMap<String, (u64, WorkerSeen)>) -> Vec<Worker> {
     // One that started before the period and left no window in it was not there.
-    for (name, (here, _)) in &starts {
+    for (name, (here, _)) in starts {
         if *here > 0 {
             shifts.entry(name.clone()).or_default();
         }
     }
     let line = |(worker, shift): (String, Shift)| {
-        let start = known(starts.get(&worker));
+        let start = starts.get(&worker).map(|(_, start)| start);
         Worker {
             starts: starts.get(&worker).map_or(0, |(here, _)| *here),
-            model: start.as_ref().map(|start| start.model.clone()),
-            device: start.as_ref().and_then(|start| start.device.clone()),
-            slots: start.as_ref().and_then(|start| start.slots).map(count),
+            model: start.map(|start| start.model.clone()),
+            device: start.and_then(|start| start.device.clone()),
+            slots: start.and_then(|start| start.slots).map(count),
             seconds: shift.seconds,
             busy_share: shift.busy.filter(|(_, of)| *of > 0.0).map(|(busy, of)| (busy / of).min(1.0)),
             jobs: shift.jobs,

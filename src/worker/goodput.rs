@@ -70,9 +70,8 @@ impl GoodputClerk {
             return None;
         }
         let window = books.goodput.window(books.open_since, now);
-        let busy_now = busy.max(books.busy_before);
-        let closed = Closed { window, busy: busy_now - books.busy_before };
-        (books.open_since, books.busy_before) = (now, busy_now);
+        let closed = Closed { window, busy: busy.saturating_sub(books.busy_before) };
+        (books.open_since, books.busy_before) = (now, busy);
         if books.closed.len() == KEPT_WINDOWS {
             books.closed.pop_front();
         }

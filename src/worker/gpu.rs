@@ -1,11 +1,15 @@
-//! The worker's GPUs: sampled as long as it works, told in its vitals, and asked by the watchdog.
+//! The worker's GPUs: sampled as long as it works, told in its vitals and rows, and asked by the watchdog.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
+use time::OffsetDateTime;
+
 use super::vitals::SharedVitals;
 use crate::config::Settings;
-use crate::gpu::{Peak, Sampler, SamplerSettings, Told};
+use crate::gpu::{GpuSample, Peak, Sampler, SamplerSettings, Told};
+use crate::store::metric_writer::MetricSink;
+use crate::store::metrics::{GpuSampleRow, MetricRow};
 use crate::watchdog::Gpu;
 
 /// A look that is older than so many intervals says nothing of now.
@@ -20,7 +24,12 @@ pub(super) struct Gpus {
 
 impl Gpus {
     /// Begins to sample.
-    pub(super) fn sample(settings: &Settings, vitals: &SharedVitals) -> Self {
+    pub(super) fn sample(
+        settings: &Settings,
+        name: &str,
+        vitals: &SharedVitals,
+        metrics: Option<MetricSink>,
+    ) -> Self {
         let interval = settings.gpu.interval;
         let peak = Arc::new(Mutex::new(Peak::new(interval.saturating_mul(PATIENCE))));
         let begun = Instant::now();
@@ -30,10 +39,13 @@ impl Gpus {
             devices: settings.engine.devices.clone(),
             visible: std::env::var("CUDA_VISIBLE_DEVICES").ok(),
         };
-        let (shared, vitals) = (Arc::clone(&peak), vitals.clone());
+        let (shared, vitals, worker) = (Arc::clone(&peak), vitals.clone(), name.to_owned());
         let tell = move |told: Told| {
             lock(&shared).note(&told, begun.elapsed());
             if let Told::Reading(reading) = told {
+                if let Some(sink) = &metrics {
+                    rows(&reading.gpus, &worker, OffsetDateTime::now_utc()).for_each(|row| sink.offer(row));
+                }
                 vitals.update(|vitals| {
                     vitals.gpus = reading.gpus;
                     vitals.gpu_failures = reading.failures;
@@ -49,6 +61,23 @@ impl Gpus {
     pub(super) fn load(&self) -> Gpu {
         lock(&self.peak).take(self.begun.elapsed())
     }
+}
+
+/// The rows of one look, each GPU's.
+fn rows(gpus: &[GpuSample], worker: &str, at: OffsetDateTime) -> impl Iterator<Item = MetricRow> {
+    gpus.iter().map(move |gpu| {
+        MetricRow::Gpu(GpuSampleRow {
+            worker: worker.to_owned(),
+            device: gpu.device,
+            name: gpu.name.clone(),
+            utilization: gpu.utilization,
+            memory_used_bytes: gpu.memory_used_bytes,
+            memory_total_bytes: gpu.memory_total_bytes,
+            power_watts: gpu.power_watts,
+            temperature_celsius: gpu.temperature_celsius,
+            sampled_at: at,
+        })
+    })
 }
 
 fn lock(peak: &Mutex<Peak>) -> std::sync::MutexGuard<'_, Peak> {

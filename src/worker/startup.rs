@@ -142,7 +142,7 @@ pub(super) async fn begin(
         backfills: running.clone(),
     };
     let backfills = running.clone();
-    let gpus = Gpus::sample(settings, vitals);
+    let gpus = Gpus::sample(settings, name, vitals, workshop.metrics.as_ref().map(MetricWriter::sink));
     let listen = || broker.cancel_requests(background.clone());
     let cancels = until_done("listening for cancels", listen).await;
     tokio::spawn(presence::tell(

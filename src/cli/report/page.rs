@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use super::words::{self, NO_DATA, or_no_data};
 use crate::cli::text::{percent, thousands};
 use crate::report::svg::{self, Line, Time, escape};
-use crate::report::{Count, Flow, Gpu, Jobs, Report};
+use crate::report::{Count, Flow, Gpu, Jobs, Report, Service};
 
 const STYLE: &str = include_str!("page.css");
 
@@ -49,7 +49,7 @@ fn tiles(report: &Report) -> String {
     let flow = |of: fn(&Flow) -> f64| or_no_data(report.flow.as_ref(), |flow| words::per_second(of(flow)));
     [
         tile("jobs", or_no_data(report.jobs.as_ref(), |jobs| thousands(jobs.total))),
-        tile("within the service level", words::share(all.and_then(|all| all.compliance()))),
+        tile("within the service level", words::share(all.and_then(Service::compliance))),
         tile("first answer, p95", words::p95(all.and_then(|all| all.ttft_ms))),
         tile("goodput", flow(|flow| flow.goodput_tps)),
         tile("throughput", flow(|flow| flow.throughput_tps)),
@@ -135,7 +135,7 @@ fn service(report: &Report) -> String {
     if report.service.is_empty() {
         return String::new();
     }
-    let row = |line: &crate::report::Service| {
+    let row = |line: &Service| {
         vec![
             line.lane.clone(),
             line.size.to_owned(),

@@ -91,7 +91,7 @@ fn flow(flow: &Flow, style: Style) -> String {
     // The axis has at most 96 steps; a terminal has 60 to spare for them.
     let every = flow.points.len().div_ceil(60).max(1);
     let spark = |of: fn(&crate::report::FlowPoint) -> Option<f64>| {
-        let chunk = |points: &[crate::report::FlowPoint]| points.iter().filter_map(of).fold(None, greater);
+        let chunk = |points: &[crate::report::FlowPoint]| points.iter().filter_map(of).max_by(f64::total_cmp);
         let cells = flow.points.chunks(every).map(chunk).map(|value| match value {
             Some(value) if most > 0.0 => style.sparkline(std::iter::once((value / most) as f32)),
             Some(_) => style.sparkline(std::iter::once(0.0)),
@@ -106,10 +106,6 @@ fn flow(flow: &Flow, style: Style) -> String {
     line("throughput", flow.throughput_tps, spark(|point| point.throughput_tps))
         + &line("goodput", flow.goodput_tps, spark(|point| point.goodput_tps))
         + &format!("{:<14}{step} a step, up to {}\n", "", words::per_second(most))
-}
-
-fn greater(so_far: Option<f64>, value: f64) -> Option<f64> {
-    Some(so_far.map_or(value, |so_far| so_far.max(value)))
 }
 
 fn hours(report: &Report, style: Style) -> String {

@@ -37,7 +37,9 @@ async fn worked(
         let program = program
             .set("postgres.url", postgres.url())
             .set("log.steps", "steps.jsonl")
+            // The simulated model leans a little to one side or the other: so that each leaning is a claim to write.
             .set("analysis.min_support", 1)
+            .set("analysis.clause_margin", 0)
             .set("sim.step", "10ms")
             .set("sim.token", "10us");
         change(program)
@@ -46,7 +48,7 @@ async fn worked(
     team.program.run(&["init"]).ended(0);
     let mut worker = team.worker("w-1");
     for n in 0..jobs {
-        team.publish(Lane::Live, &long_job(n, 2 + n % 3)).await;
+        team.publish(Lane::Live, &long_job(n, 1 + n % 3)).await;
     }
     team.checker((0..jobs).map(|n| format!("j-{n}"))).await.wait(LIMIT).await;
     worker.signal(Signal::SIGTERM);
@@ -157,7 +159,7 @@ async fn times_in_postgres_agree_with_the_engines_step_log_within_five_per_cent(
         assert!((told / logged - 1.0).abs() <= 0.05, "{what}: {told} and {logged}");
         // A busy machine may stop the thread between two looks at the clock; it can do that to a few, not to all.
         let apart = pairs.iter().filter(|pair| (pair.told / pair.logged - 1.0).abs() > 0.05).count();
-        assert!(apart * 20 <= pairs.len(), "{what}: {apart} of {} differ by more", pairs.len());
+        assert!(apart <= pairs.len().div_ceil(20), "{what}: {apart} of {} differ by more", pairs.len());
     }
 }
 

@@ -8,6 +8,8 @@ use std::time::Duration;
 use maitred::scheduler::Lane;
 use maitred_testkit::{LIMIT, Maitred, wait_until};
 use serde_json::Value;
+use sqlx::ConnectOptions;
+use sqlx::sqlite::SqliteConnectOptions;
 
 use super::team::{Member, Team, job_of};
 use crate::common::nvml::{Nvml, gpus};
@@ -198,7 +200,8 @@ async fn a_gpu_at_work_keeps_a_worker_up_and_so_does_one_that_cannot_be_read() {
     nvml.answer(&gpus(2));
     nvml.change("1.utilization", "60");
     let Some(team) = Team::new(|program| {
-        hasty(program).set("gpu.library", nvml.library().display()).set("gpu.interval", "50ms")
+        let program = hasty(program).set("store.cache", "worker.sqlite");
+        program.set("gpu.library", nvml.library().display()).set("gpu.interval", "50ms")
     })
     .await
     else {
@@ -225,6 +228,18 @@ async fn a_gpu_at_work_keeps_a_worker_up_and_so_does_one_that_cannot_be_read() {
     assert!(worker.is_running());
     nvml.answer(&gpus(2));
     assert_eq!(worker.wait_code(), 0, "well, and idle");
+    // All of it is in its rows: at work, lost, well again; and what was not read is no zero.
+    let file = SqliteConnectOptions::new().filename(team.folder.path().join("worker.sqlite"));
+    let mut rows = file.connect().await.unwrap();
+    let count =
+        "SELECT count(*) FROM gpu_samples WHERE worker = 'warm' AND name = 'Stand-in 1' AND device = 1 AND ";
+    for so in ["utilization = 0.6", "utilization IS NULL AND power_watts IS NULL", "utilization = 0"] {
+        let found: i64 = sqlx::query_scalar(sqlx::AssertSqlSafe(format!("{count}{so}")))
+            .fetch_one(&mut rows)
+            .await
+            .unwrap();
+        assert!(found > 0, "{so}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
