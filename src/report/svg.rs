@@ -13,6 +13,8 @@ const LEFT: f64 = 46.0;
 const RIGHT: f64 = 410.0;
 const TOP: f64 = 10.0;
 const BOTTOM: f64 = 164.0;
+/// Half the length of a value that stands alone.
+const LONE: f64 = 3.0;
 /// Beyond this a time is told by its day.
 const DAYS: i64 = 2 * 86_400;
 
@@ -101,14 +103,14 @@ fn grid(svg: &mut String, scale: Scale) {
     }
 }
 
-/// Moves a run of points into the path; one that stands alone becomes a dot, which a line of no length draws.
+/// Moves a run of points into the path; one that stands alone becomes a dash, long enough to be seen.
 fn stroke(path: &mut String, run: &mut Vec<(f64, f64)>) {
+    if let [(x, y)] = run[..] {
+        *run = vec![(x - LONE, y), (x + LONE, y)];
+    }
     for (place, (x, y)) in run.iter().enumerate() {
         let command = if place == 0 { 'M' } else { 'L' };
         put(path, format_args!("{command}{x:.1} {y:.1}"));
-    }
-    if let [(x, y)] = run[..] {
-        put(path, format_args!("L{x:.1} {y:.1}"));
     }
     run.clear();
 }
@@ -167,11 +169,11 @@ mod tests {
     const TIME: Time = Time { from: 1_769_851_800, step: 60, steps: 4 };
 
     #[test]
-    fn what_is_missing_in_a_line_is_a_gap_and_a_lone_value_a_dot() {
+    fn what_is_missing_in_a_line_is_a_gap_and_a_lone_value_a_dash() {
         let line = Line { class: "s0", values: vec![Some(10.0), None, Some(5.0), Some(0.0)] };
         let svg = lines("tokens", TIME, &[line], 10.0);
         let path = svg.split("<path class=\"l s0\" d=\"").nth(1).unwrap().split('"').next().unwrap();
-        assert_eq!(path, "M91.5 10.0L91.5 10.0M273.5 87.0L364.5 164.0");
+        assert_eq!(path, "M88.5 10.0L94.5 10.0M273.5 87.0L364.5 164.0");
         assert!(svg.contains(">09:30</text>"), "{svg}");
     }
 
