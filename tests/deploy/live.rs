@@ -86,6 +86,8 @@ impl Fleet {
             .set("nats.url", nats.url())
             .set("redis.url", redis.url())
             .set("postgres.url", postgres.url())
+            // The server promises no more than its disk has.
+            .set("nats.jobs_max_bytes", "64 MiB")
             .set("engine.backend", "sim")
             // What the simulated engine says leans hardly to a side. So every clause counts, and claims are written.
             .set("analysis.clause_margin", "0.0")
