@@ -10,10 +10,10 @@ fn options(rates: &[f64], peak_workers: f64) -> Options {
 fn any_policy() -> impl Strategy<Value = Policy> {
     let rules = (0_u32..3, 1.0..16.0_f64, 0.0..400.0_f64, 0.0..400.0_f64).prop_map(
         |(min, lag_per_worker, cooldown, stabilization)| Rules {
-            min,
             lag_per_worker,
             cooldown,
             stabilization,
+            min,
             ..Rules::default()
         },
     );
