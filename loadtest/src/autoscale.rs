@@ -125,7 +125,7 @@ impl Default for Options {
             model: Model::default(),
             rules: Rules::default(),
             idle: Idle::default(),
-            lags: vec![2.0, 4.0, 16.0],
+            lags: vec![2.0, 8.0, 16.0],
             cooldowns: vec![60.0, 900.0],
             idle_limits: vec![2, 15],
             sla: 2.0,

@@ -21,7 +21,7 @@ fn row<'b>(body: &'b Body, name: &str) -> &'b maitred_loadtest::autoscale::Row {
 #[test]
 fn a_scaled_fleet_costs_less_than_the_fixed_one_that_the_peak_needs() {
     let body = study(&options()).unwrap();
-    let (fixed, keda) = (row(&body, "fixed 3"), row(&body, "KEDA, 8 jobs a worker"));
+    let (fixed, keda) = (row(&body, "fixed 3"), row(&body, "KEDA, 4 jobs a worker"));
     assert!(keda.worker_hours < fixed.worker_hours, "{} of {}", keda.worker_hours, fixed.worker_hours);
     // And answers later: it has to start workers first.
     assert!(keda.compliance <= fixed.compliance);

@@ -4,12 +4,13 @@
 //! are known; a message that is no job makes a dead letter.
 
 use std::collections::BTreeSet;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use maitred::broker::names;
 use maitred::scheduler::Lane;
 use maitred_testkit::{Maitred, Nats, Port, Postgres, Program, Prometheus, Redis, poll, wait_until};
 use serde_json::{Value, json};
+use time::OffsetDateTime;
 
 use crate::common::fleet::{Workload, maitred};
 use crate::dashboards::dashboards;
@@ -86,6 +87,8 @@ impl Fleet {
             .set("nats.url", nats.url())
             .set("redis.url", redis.url())
             .set("postgres.url", postgres.url())
+            // The server promises no more than its disk has.
+            .set("nats.jobs_max_bytes", "64 MiB")
             .set("engine.backend", "sim")
             // What the simulated engine says leans hardly to a side. So every clause counts, and claims are written.
             .set("analysis.clause_margin", "0.0")
@@ -212,9 +215,9 @@ fn has_a_number(answer: &str) -> bool {
     numbers.into_iter().any(f64::is_finite)
 }
 
-#[expect(clippy::disallowed_methods, reason = "Prometheus goes by the wall clock")]
+/// In seconds, as Prometheus counts.
 fn unix_now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()
+    OffsetDateTime::now_utc().unix_timestamp().unsigned_abs()
 }
 
 #[test]

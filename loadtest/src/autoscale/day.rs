@@ -113,6 +113,11 @@ mod tests {
             prop_assert!(times.is_sorted());
             prop_assert!(times.iter().all(|at| *at >= 0.0 && *at <= day.seconds()));
         }
+    }
+
+    proptest! {
+        // A day of tens of thousands each.
+        #![proptest_config(ProptestConfig::with_cases(8))]
 
         #[test]
         fn as_many_come_in_each_hour_as_its_rates_say(seed: u64) {

@@ -53,7 +53,7 @@ impl Figures {
         let all = ttft(&run.samples, None)?;
         let small = ttft(&run.samples, Some(Size::Small)).or_else(|| ttft(&run.samples, None))?;
         let in_time = run.samples.iter().filter(|sample: &&Sample| sample.meets(options.sla)).count();
-        let spans: Vec<f64> = run.behind.iter().map(|(from, to)| to - from).collect();
+        let spans: Vec<f64> = together(&run.behind).into_iter().map(|(from, to)| to - from).collect();
         Some(Self {
             worker_hours: run.lives.iter().map(|(from, to)| to - from).sum::<f64>() / 3600.0,
             starts: run.lives.iter().filter(|(from, _)| *from > 0.0).count(),
@@ -64,10 +64,23 @@ impl Figures {
             compliance: in_time as f64 / run.samples.len() as f64,
             reaction_p50: quantile(&spans, 0.5).unwrap_or(0.0),
             reaction_max: quantile(&spans, 1.0).unwrap_or(0.0),
-            behind: spans.iter().sum::<f64>() / run.end,
+            behind: run.behind.iter().fold(0.0, |sum, (from, to)| sum + to - from) / run.end,
             cut: run.cut,
         })
     }
+}
+
+/// Spans with less than a minute between them are one: jobs come and go, and the lag crosses its limit many times.
+fn together(spans: &[(f64, f64)]) -> Vec<(f64, f64)> {
+    const APART: f64 = 60.0;
+    let mut merged: Vec<(f64, f64)> = Vec::new();
+    for &(from, to) in spans {
+        match merged.last_mut() {
+            Some(last) if from - last.1 < APART => last.1 = to,
+            _ => merged.push((from, to)),
+        }
+    }
+    merged
 }
 
 /// One fleet: medians over the days. Times in seconds.

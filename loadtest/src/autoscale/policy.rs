@@ -1,5 +1,7 @@
 //! Who says how many workers there are.
 
+use std::fmt::Write as _;
+
 use anyhow::bail;
 use serde::{Deserialize, Serialize};
 
@@ -51,17 +53,17 @@ impl Idle {
 }
 
 impl Policy {
-    /// As in tables and plots. `usual`: what is not said.
+    /// As in tables and plots. `usual`: what is not said. Writing to a `String` cannot fail.
     pub fn name(self, usual: Rules) -> String {
         match self {
             Self::Fixed(workers) => format!("fixed {workers}"),
             Self::Keda(rules) => {
                 let mut name = format!("KEDA, {} jobs a worker", rules.lag_per_worker);
                 if rules.cooldown.total_cmp(&usual.cooldown).is_ne() {
-                    name += &format!(", cooldown {} s", rules.cooldown);
+                    let _ = write!(name, ", cooldown {} s", rules.cooldown);
                 }
                 if rules.min != usual.min {
-                    name += &format!(", at least {}", rules.min);
+                    let _ = write!(name, ", at least {}", rules.min);
                 }
                 name
             }

@@ -50,7 +50,7 @@ impl Default for Rules {
         Self {
             polling: 15.0,
             sync: 15.0,
-            lag_per_worker: 8.0,
+            lag_per_worker: 4.0,
             cooldown: 300.0,
             stabilization: 300.0,
             min: 0,
@@ -268,7 +268,7 @@ mod tests {
 
     #[test]
     fn a_lull_takes_no_worker_and_an_end_takes_one_a_minute() {
-        let mut scaler = Scaler::new(Rules::default());
+        let mut scaler = Scaler::new(Rules { lag_per_worker: 8.0, ..Rules::default() });
         assert_eq!(scaler.sync(0.0, 32, 4), 4);
         assert_eq!(scaler.sync(15.0, 0, 4), 4);
         assert_eq!(scaler.sync(300.0, 0, 4), 4);
@@ -279,7 +279,7 @@ mod tests {
 
     #[test]
     fn small_differences_are_left_alone() {
-        let rules = Rules::default();
+        let rules = Rules { lag_per_worker: 8.0, ..Rules::default() };
         assert_eq!(rules.wish(35, 4), 4);
         assert_eq!(rules.wish(36, 4), 5);
         assert_eq!(rules.wish(29, 4), 4);
