@@ -4,6 +4,7 @@ use maitred::job::{Job, Language};
 use maitred::result::{ModelInfo, Timings};
 use maitred::scheduler::Lane;
 use proptest::prelude::*;
+use time::OffsetDateTime;
 
 use super::*;
 use crate::sample::Size;
@@ -32,7 +33,12 @@ fn result(number: usize, timings: Timings) -> AnalysisResult {
 
 fn found(number: usize, backfill: Option<&str>) -> Ending {
     let result = result(number, Timings::default());
-    Ending::Result(Box::new(Found { result, backfill: backfill.map(str::to_owned), sequence: 1 }))
+    Ending::Result(Box::new(Found {
+        result,
+        backfill: backfill.map(str::to_owned),
+        sequence: 1,
+        published_at: OffsetDateTime::UNIX_EPOCH,
+    }))
 }
 
 /// Of the job that lies at this place of its stream.
