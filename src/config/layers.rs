@@ -5,6 +5,7 @@
 //! person looking for a wrong value needs the variable's name.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::Path;
 
 use config::{FileFormat, Format, Map, Source, Value, ValueKind};
@@ -22,7 +23,7 @@ const STANDARD: [(&str, &str); 1] = [("OTEL_EXPORTER_OTLP_ENDPOINT", "telemetry.
 const HIDDEN: [&str; 1] = ["ui.token"];
 
 /// One key with the value in force.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Entry {
     /// The value as text; the items of a list are joined by commas.
     pub text: String,
@@ -56,6 +57,15 @@ impl Entry {
             Kind::Number => serde_json::from_str(self.text.trim()).unwrap_or_else(|_| text()),
             Kind::Switch => switch(&self.text).map_or_else(text, Into::into),
         }
+    }
+}
+
+impl fmt::Debug for Entry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Entry")
+            .field("text", &self.shown())
+            .field("origin", &self.origin)
+            .finish_non_exhaustive()
     }
 }
 

@@ -218,8 +218,10 @@ impl Browser {
 
     /// A picture of the whole page, or of its upper part.
     pub async fn picture(&self, tallest: u32) -> Vec<u8> {
-        let size =
-            self.client.execute("return [innerWidth, document.documentElement.scrollHeight]", Vec::new());
+        let size = self.client.execute(
+            "document.activeElement.blur(); return [innerWidth, document.documentElement.scrollHeight]",
+            Vec::new(),
+        );
         let (width, height): (u32, u32) = serde_json::from_value(size.await.unwrap()).unwrap();
         self.size((width, height.min(tallest))).await;
         let picture = self.client.screenshot().await.unwrap();

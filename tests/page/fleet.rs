@@ -99,7 +99,8 @@ async fn a_dead_letter_is_explained_to_all_and_replayed_or_dropped_with_the_toke
     browser.press("#letters li:last-child [aria-expanded]").await;
     browser.until("the reason", "document.querySelector('#letters li:last-child .message')").await;
     let why = browser.text("#letters li:last-child .details").await;
-    assert!(why.contains("jobs.analysis.live.first") && why.contains("ada"), "{why}");
+    // Which of the two was given up first is nobody's promise.
+    assert!(why.contains("jobs.analysis.live.") && why.contains("ada"), "{why}");
 
     browser.fill("#token", "0123456789abcdef-of-others").await;
     browser.keys("⏎").await;

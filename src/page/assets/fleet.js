@@ -161,7 +161,7 @@ function showStreams(streams) {
   showList(byId("streams"), streams, (stream) => stream.name, (stream) => row(
     [stream.name, "name"],
     [count(stream.messages), "number"],
-    [stream.max_bytes === null ? bytes(stream.bytes) : `${bytes(stream.bytes)} of ${bytes(stream.max_bytes)}`, "number"],
+    [[bytes(stream.bytes), stream.max_bytes === null ? null : h("span", { class: "wide" }, ` of ${bytes(stream.max_bytes)}`)], "number"],
     [count(stream.last_sequence), "number wide"],
     [stream.oldest === null ? DASH : moment(stream.oldest, "since"), "number"],
   ));

@@ -4,6 +4,7 @@ use maitred::job::{Job, Language};
 use maitred::result::{ModelInfo, Timings};
 use maitred::scheduler::Lane;
 use proptest::prelude::*;
+use time::OffsetDateTime;
 
 use super::*;
 use crate::sample::Size;
@@ -36,7 +37,7 @@ fn found(number: usize, backfill: Option<&str>) -> Ending {
         result,
         backfill: backfill.map(str::to_owned),
         sequence: 1,
-        published_at: time::OffsetDateTime::UNIX_EPOCH,
+        published_at: OffsetDateTime::UNIX_EPOCH,
     }))
 }
 
