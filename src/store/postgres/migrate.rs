@@ -65,7 +65,7 @@ async fn connect(url: &SecretUrl) -> Result<PgConnection, StoreError> {
     }
 }
 
-async fn missing(connection: &mut PgConnection) -> Result<Vec<Migration>, MigrateError> {
+pub(super) async fn missing(connection: &mut PgConnection) -> Result<Vec<Migration>, MigrateError> {
     let known: bool = sqlx::query_scalar("SELECT to_regclass('_sqlx_migrations') IS NOT NULL")
         .fetch_one(&mut *connection)
         .await?;
