@@ -43,7 +43,7 @@ async fn look(config: &Config, file: Option<&Path>) -> Vec<Finding> {
     let (secrets, nats, redis, postgres, models, machine, disk, edges) = tokio::join!(
         probe::blocking(LIMIT, {
             let (config, file) = (config.clone(), file.map(Path::to_owned));
-            move || probe::config::look(&config, file)
+            move || probe::config::look(&config, file.as_deref())
         }),
         probe::servers::nats(settings, SERVER_LIMIT),
         probe::servers::redis(settings, SERVER_LIMIT),

@@ -76,8 +76,7 @@ fn block(finding: &Finding, checks: usize, style: Style) -> String {
     }
     // What was skipped has its reason in the line above.
     let means = finding.means.as_deref().filter(|_| finding.status != Status::Skipped);
-    let said =
-        [("means", means), ("mend", finding.mend.as_deref()), ("run", finding.command.as_deref())];
+    let said = [("means", means), ("mend", finding.mend.as_deref()), ("run", finding.command.as_deref())];
     text + &said.iter().filter_map(|(label, said)| Some(labelled(label, (*said)?, style))).collect::<String>()
 }
 
@@ -123,7 +122,11 @@ mod tests {
     fn report() -> Report {
         let findings = vec![
             Finding::ok(Check::NatsVersion, "2.14.6"),
-            Finding::known(&catalogue::NATS_MISSING, "1 of 12 missing", &[("objects", &"stream REVIEW_JOBS")]),
+            Finding::known(
+                &catalogue::NATS_MISSING,
+                "1 of 12 missing",
+                &[("objects", &"stream REVIEW_JOBS")],
+            ),
             Finding::skipped(Check::RedisConnection, "`redis.url` is none", "set `redis.url`"),
             Finding::behind(Check::NatsLatency, Check::NatsJetStream),
         ];

@@ -157,7 +157,15 @@ pub struct Finding {
 impl Finding {
     /// It is as it should be.
     pub fn ok(check: Check, saw: impl Display) -> Self {
-        Self { check, status: Status::Ok, code: None, saw: saw.to_string(), means: None, mend: None, command: None }
+        Self {
+            check,
+            status: Status::Ok,
+            code: None,
+            saw: saw.to_string(),
+            means: None,
+            mend: None,
+            command: None,
+        }
     }
 
     /// It was not looked at: why, and what to do to have it looked at.
@@ -257,7 +265,8 @@ pub struct Counts {
 impl Report {
     /// Puts findings into their order. A check of which nobody said anything is skipped, visibly.
     pub fn new(at: OffsetDateTime, mut findings: Vec<Finding>) -> Self {
-        let silent = Check::ALL.iter().filter(|check| findings.iter().all(|finding| finding.check != **check));
+        let silent =
+            Check::ALL.iter().filter(|check| findings.iter().all(|finding| finding.check != **check));
         let silent: Vec<Finding> =
             silent.map(|check| Finding::skipped(*check, "nothing was said of it", "ask again")).collect();
         findings.extend(silent);

@@ -37,7 +37,11 @@ fn span(time: Duration) -> String {
 fn shell(text: impl Display) -> String {
     let text = text.to_string();
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:@%,=".contains(c);
-    if !text.is_empty() && text.chars().all(is_plain) { text } else { format!("'{}'", text.replace('\'', r"'\''")) }
+    if !text.is_empty() && text.chars().all(is_plain) {
+        text
+    } else {
+        format!("'{}'", text.replace('\'', r"'\''"))
+    }
 }
 
 /// All but the first of these checks, because the first is not well.
@@ -77,8 +81,10 @@ mod testing {
     /// Whether all of them are well or were skipped.
     #[track_caller]
     pub fn assert_well(findings: &[Finding]) {
-        let ill: Vec<&Finding> =
-            findings.iter().filter(|finding| !matches!(finding.status, Status::Ok | Status::Skipped)).collect();
+        let ill: Vec<&Finding> = findings
+            .iter()
+            .filter(|finding| !matches!(finding.status, Status::Ok | Status::Skipped))
+            .collect();
         assert!(ill.is_empty(), "{ill:#?}");
     }
 }

@@ -6,7 +6,8 @@ use super::catalogue::{ALL, Known};
 use super::finding::Status;
 
 /// Where that part begins and ends.
-pub const BEGIN: &str = "<!-- From src/doctor/catalogue.rs; `MAITRED_WRITE_DOCS=1 cargo test troubleshooting` writes it. -->";
+pub const BEGIN: &str =
+    "<!-- From src/doctor/catalogue.rs; `MAITRED_WRITE_DOCS=1 cargo test troubleshooting` writes it. -->";
 /// See [`BEGIN`].
 pub const END: &str = "<!-- The end of what is written from the catalogue. -->";
 
@@ -19,7 +20,11 @@ pub fn tables() -> String {
         if own != area {
             area = own;
             // Writing to a String cannot fail.
-            let _ = write!(text, "\n## {}\n\n| what you see | what `maitred doctor` says | what to do |\n|---|---|---|\n", title(area));
+            let _ = write!(
+                text,
+                "\n## {}\n\n| what you see | what `maitred doctor` says | what to do |\n|---|---|---|\n",
+                title(area)
+            );
         }
         text += &row(known);
     }
@@ -49,11 +54,8 @@ fn title(area: &str) -> &str {
 
 fn row(known: &Known) -> String {
     let word = if known.status == Status::Fail { "**fail**" } else { "warn" };
-    let command = if known.command.is_empty() {
-        String::new()
-    } else {
-        format!(": `{}`", plain(known.command))
-    };
+    let command =
+        if known.command.is_empty() { String::new() } else { format!(": `{}`", plain(known.command)) };
     let (code, symptom) = (known.code, plain(known.symptom));
     let (means, mend) = (plain(known.means), plain(known.mend));
     format!("| {symptom} | {word} `{code}`: {means} | {mend}{command} |\n")

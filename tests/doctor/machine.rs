@@ -43,10 +43,10 @@ fn secrets_that_all_can_read_and_secrets_that_nobody_can_are_told() {
     assert_eq!(told.codes(&["secrets"]), ["secret.unreadable", "secret.exposed"]);
     told.failed("secret.unreadable", "`postgres.url_file`", "mount the file");
     let found = told.found("secret.exposed");
-    assert_eq!((&found["status"], &found["command"]), (
-        &"warn".into(),
-        &format!("chmod o= {}", file.display()).into()
-    ));
+    assert_eq!(
+        (&found["status"], &found["command"]),
+        (&"warn".into(), &format!("chmod o= {}", file.display()).into())
+    );
     // The command mends it.
     set_permissions(&file, Permissions::from_mode(0o640)).unwrap();
     let told = ask(&alone(folder.path()).set("redis.url_file", file.display()));

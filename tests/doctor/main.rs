@@ -33,7 +33,8 @@ struct Told {
 #[track_caller]
 fn ask(maitred: &Maitred) -> Told {
     let Ran { code, stdout, stderr } = maitred.run(&["doctor", "--json"]);
-    let report: Value = serde_json::from_str(&stdout).unwrap_or_else(|error| panic!("{error}: {stdout}{stderr}"));
+    let report: Value =
+        serde_json::from_str(&stdout).unwrap_or_else(|error| panic!("{error}: {stdout}{stderr}"));
     let schema = serde_json::from_str(include_str!("../../docs/doctor.schema.json")).unwrap();
     let schema = jsonschema::validator_for(&schema).unwrap();
     let errors: Vec<String> = schema.iter_errors(&report).map(|error| error.to_string()).collect();

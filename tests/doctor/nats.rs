@@ -21,7 +21,8 @@ fn made(config: &NatsConfig) -> Option<Nats> {
 
 /// A server with one user, who may publish all but this.
 fn forbidding(subjects: &str) -> NatsConfig {
-    let user = format!("{{ user: some, password: pw, permissions: {{ publish: {{ deny: [{subjects}] }} }} }}");
+    let user =
+        format!("{{ user: some, password: pw, permissions: {{ publish: {{ deny: [{subjects}] }} }} }}");
     NatsConfig {
         lines: format!("authorization {{ users = [ {user} ] }}\n"),
         login: Some("some:pw".to_owned()),
@@ -141,7 +142,9 @@ fn each_right_that_a_worker_lacks_is_told_with_its_subject() {
     let mend = "deploy/nats/permissions.conf";
     let means = |part: &str| {
         let findings = told.findings().iter();
-        findings.filter(|f| f["code"] == "nats.forbidden").any(|f| f["means"].as_str().unwrap().contains(part))
+        findings
+            .filter(|f| f["code"] == "nats.forbidden")
+            .any(|f| f["means"].as_str().unwrap().contains(part))
     };
     told.failed("nats.forbidden", "this login may not take jobs", mend);
     assert!(means("forbids $JS.API.CONSUMER.MSG.NEXT.REVIEW_JOBS.worker-hi"));
@@ -169,7 +172,11 @@ fn a_subscription_that_is_forbidden_is_told_too() {
     let login = Some("some:pw".to_owned());
     let Some(nats) = made(&NatsConfig { lines, login, ..NatsConfig::default() }) else { return };
     let told = about(&nats);
-    told.failed("nats.forbidden", "may not hear that a job is cancelled: the server forbids ctl.cancel.*", "user");
+    told.failed(
+        "nats.forbidden",
+        "may not hear that a job is cancelled: the server forbids ctl.cancel.*",
+        "user",
+    );
 }
 
 #[test]

@@ -59,10 +59,15 @@ fn a_role_that_may_not_write_is_told_what_to_grant() {
 #[test]
 fn a_role_that_is_read_only_is_told_how_to_let_it_write() {
     let Some(postgres) = made() else { return };
-    postgres.sql("CREATE ROLE quiet LOGIN SUPERUSER; ALTER ROLE quiet SET default_transaction_read_only = on");
+    postgres
+        .sql("CREATE ROLE quiet LOGIN SUPERUSER; ALTER ROLE quiet SET default_transaction_read_only = on");
     let told = about(&postgres, &postgres.url_as("quiet", "postgres"));
     assert_eq!(told.codes(&["postgres"]), ["postgres.read_only"]);
-    told.failed("postgres.read_only", "takes no changes", "ALTER ROLE quiet RESET default_transaction_read_only");
+    told.failed(
+        "postgres.read_only",
+        "takes no changes",
+        "ALTER ROLE quiet RESET default_transaction_read_only",
+    );
 }
 
 #[test]

@@ -41,8 +41,10 @@ impl Fleet {
     }
 
     async fn context(&self) -> jetstream::Context {
-        let options =
-            async_nats::ConnectOptions::with_user_and_password("operator".to_owned(), "operatorpw".to_owned());
+        let options = async_nats::ConnectOptions::with_user_and_password(
+            "operator".to_owned(),
+            "operatorpw".to_owned(),
+        );
         jetstream::new(options.connect(self.nats.address()).await.unwrap())
     }
 
@@ -56,7 +58,10 @@ impl Fleet {
         for info in streams {
             let stream = context.get_stream(&info.config.name).await.unwrap();
             let state = &info.state;
-            lines.push(format!("{} {} {} {:?}", info.config.name, state.messages, state.last_sequence, info.config));
+            lines.push(format!(
+                "{} {} {} {:?}",
+                info.config.name, state.messages, state.last_sequence, info.config
+            ));
             let mut consumers: Vec<consumer::Info> = stream.consumers().try_collect().await.unwrap();
             consumers.sort_by(|a, b| a.name.cmp(&b.name));
             for consumer in consumers {

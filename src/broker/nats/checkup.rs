@@ -100,7 +100,8 @@ impl Broker {
             ts: OffsetDateTime,
         }
         let asked = OffsetDateTime::now_utc();
-        let told: Told = self.jetstream.request(format!("STREAM.INFO.{}", names::JOBS_STREAM), &()).await.ok()?;
+        let told: Told =
+            self.jetstream.request(format!("STREAM.INFO.{}", names::JOBS_STREAM), &()).await.ok()?;
         Some(Skew::of(told.ts, asked, OffsetDateTime::now_utc()))
     }
 }
@@ -164,14 +165,20 @@ async fn rights(settings: &NatsSettings) -> Result<Vec<Right>, BrokerError> {
     in_time.and(closed).map_err(failed("the server does not say what this login may do"))?;
     let last = (LAST_WORD.to_owned(), "look at JetStream");
     let said = words.into_iter().map(|word| (word.subject, word.what)).chain([last]);
-    let right = |(name, what): (String, &str)| Right { what: what.to_owned(), allowed: !refused.contains(&name), name };
+    let right = |(name, what): (String, &str)| Right {
+        what: what.to_owned(),
+        allowed: !refused.contains(&name),
+        name,
+    };
     Ok(said.map(right).collect())
 }
 
 /// The subject that the server forbids, if that is what it says.
 fn refusal(event: &Event) -> Option<String> {
     let Event::ServerError(ServerError::Other(told)) = event else { return None };
-    let (_, rest) = told.split_once("Permissions Violation for ").or_else(|| told.split_once("permissions violation for "))?;
+    let (_, rest) = told
+        .split_once("Permissions Violation for ")
+        .or_else(|| told.split_once("permissions violation for "))?;
     rest.split('"').nth(1).map(str::to_owned)
 }
 

@@ -82,10 +82,7 @@ mod tests {
         let found = seen(-3.21, 0.01);
         assert_eq!(found.code, Some("clock.skew_redis"));
         assert_eq!(found.saw, "3.2 s behind us");
-        assert_eq!(
-            found.means.as_deref(),
-            Some("this machine's clock and that of Redis are 3.2 s apart")
-        );
+        assert_eq!(found.means.as_deref(), Some("this machine's clock and that of Redis are 3.2 s apart"));
         assert_eq!(found.mend.as_deref(), Some("keep both clocks right"));
         assert_eq!(found.command.as_deref(), Some("timedatectl set-ntp true"));
     }

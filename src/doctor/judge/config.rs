@@ -66,7 +66,8 @@ pub fn broken(error: &ConfigError) -> Vec<Finding> {
 /// The settings can be used. `None`: the files took too long.
 pub fn judge(facts: Option<&ConfigFacts>) -> Vec<Finding> {
     let Some(facts) = facts else {
-        let late = |check| Finding::skipped(check, "the files do not answer in time", "look at the file system");
+        let late =
+            |check| Finding::skipped(check, "the files do not answer in time", "look at the file system");
         return vec![late(Check::Config), late(Check::Secrets)];
     };
     let mut findings = settings(facts);
@@ -108,16 +109,14 @@ fn secret(file: &SecretFile) -> Option<Finding> {
         SecretState::Readable(mode) => Some(Finding::known(
             &known::SECRET_EXPOSED,
             format_args!("{path} has mode {mode:03o}"),
-            &[("key", &file.key), ("path", &shell(path))],
+            &[("key", &file.key), ("path", &shell(&path))],
         )),
         SecretState::Empty => {
             Some(Finding::known(&known::SECRET_EMPTY, format_args!("{path} is empty"), &[("key", &file.key)]))
         }
-        SecretState::Unreadable(cause) => Some(Finding::known(
-            &known::SECRET_UNREADABLE,
-            path,
-            &[("key", &file.key), ("cause", cause)],
-        )),
+        SecretState::Unreadable(cause) => {
+            Some(Finding::known(&known::SECRET_UNREADABLE, path, &[("key", &file.key), ("cause", cause)]))
+        }
     }
 }
 
@@ -141,7 +140,8 @@ mod tests {
             origin: "file maitred.toml".into(),
             message: "use a number from 1 to 1024".into(),
         };
-        let found = broken(&ConfigError::Problems(vec![problem("worker.slots"), problem("worker.look_ahead")]));
+        let found =
+            broken(&ConfigError::Problems(vec![problem("worker.slots"), problem("worker.look_ahead")]));
         assert_eq!(codes(&found), ["config.invalid", "config.invalid"]);
         assert_eq!(found[0].mend.as_deref(), Some("use a number from 1 to 1024"));
         assert!(found[0].means.as_ref().unwrap().starts_with("`worker.slots` from file maitred.toml"));

@@ -123,9 +123,6 @@ mod tests {
         let found = judged(Ok(()), Some(0));
         assert_eq!(codes(&found), ["disk.models_full", "disk.cache_full"]);
         assert_eq!(one(&found, Check::DiskCache).command.as_deref(), Some("df -h /var/lib/maitred"));
-        assert_eq!(
-            mend(&found, Check::DiskCache),
-            "free some space, or name another file in `store.cache`"
-        );
+        assert_eq!(mend(&found, Check::DiskCache), "free some space, or name another file in `store.cache`");
     }
 }

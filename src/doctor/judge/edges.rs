@@ -86,11 +86,9 @@ fn health(facts: &HealthFacts) -> Finding {
             format_args!("{listen} is taken"),
             &[("listen", listen), ("port", &listen.port())],
         ),
-        HealthFacts::Unusable { listen, cause } => Finding::known(
-            &known::HEALTH_UNUSABLE,
-            listen,
-            &[("listen", listen), ("cause", cause)],
-        ),
+        HealthFacts::Unusable { listen, cause } => {
+            Finding::known(&known::HEALTH_UNUSABLE, listen, &[("listen", listen), ("cause", cause)])
+        }
     }
 }
 

@@ -104,22 +104,22 @@ fn memory(facts: &MachineFacts, need: Option<&Need>, is_worker_here: bool, setti
     let limit = bound.map_or(total, |bound| bound.min(total));
     let left_of_bound = facts.memory_bound.map(|(bound, used)| bound.saturating_sub(used));
     let free = facts.memory_free.into_iter().chain(left_of_bound).min();
-    let told = format!("{} of memory{}", bytes(limit), if bound.is_some() { ", bounded by its group" } else { "" });
+    let told =
+        format!("{} of memory{}", bytes(limit), if bound.is_some() { ", bounded by its group" } else { "" });
     if settings.engine.backend == EngineKind::Sim || settings.engine.gpu_layers > 0 {
         return Finding::ok(check, told);
     }
     let Some(need) = need.map(Need::total) else { return Finding::behind(check, Check::ModelLanguage) };
     let saw = format!("{told}, about {} needed", bytes(need));
     if need > limit {
-        let values: [(&str, &dyn std::fmt::Display); 2] = [("needed", &bytes(need)), ("limit", &bytes(limit))];
+        let values: [(&str, &dyn std::fmt::Display); 2] =
+            [("needed", &bytes(need)), ("limit", &bytes(limit))];
         return Finding::known(&known::MEMORY_SHORT, saw, &values);
     }
     match free.filter(|free| *free < need && !is_worker_here) {
-        Some(free) => Finding::known(
-            &known::MEMORY_TIGHT,
-            saw,
-            &[("needed", &bytes(need)), ("free", &bytes(free))],
-        ),
+        Some(free) => {
+            Finding::known(&known::MEMORY_TIGHT, saw, &[("needed", &bytes(need)), ("free", &bytes(free))])
+        }
         None => Finding::ok(check, saw),
     }
 }
@@ -156,7 +156,11 @@ fn gpu(facts: &GpuFacts, need: Option<&Need>, settings: &Settings) -> Finding {
     }
     if facts.build == GpuBuild::Other {
         let mend = "start a worker with -v: it names the GPUs that it finds";
-        return Finding::skipped(Check::Gpu, "only NVIDIA's library is asked, and this build uses another", mend);
+        return Finding::skipped(
+            Check::Gpu,
+            "only NVIDIA's library is asked, and this build uses another",
+            mend,
+        );
     }
     let found = facts.seen.as_ref().map_or(&[][..], |(gpus, _)| gpus);
     let asked = Gpu { layers: engine.gpu_layers, devices: engine.devices.clone(), cpu_fallback: false };
@@ -207,11 +211,9 @@ fn shortfall(short: &Shortfall, facts: &GpuFacts, cpu_fallback: bool) -> Finding
 fn files(open_files: Option<u64>) -> Finding {
     match open_files {
         None => Finding::skipped(Check::LimitFiles, "this machine does not tell", "ask ulimit -n"),
-        Some(limit) if limit < FILES => Finding::known(
-            &known::LIMIT_FILES,
-            limit,
-            &[("limit", &limit), ("wanted", &FILES)],
-        ),
+        Some(limit) if limit < FILES => {
+            Finding::known(&known::LIMIT_FILES, limit, &[("limit", &limit), ("wanted", &FILES)])
+        }
         Some(limit) => Finding::ok(Check::LimitFiles, format_args!("{limit} files and connections")),
     }
 }
@@ -332,10 +334,7 @@ mod tests {
         settings.engine.threads = NonZeroU32::new(16);
         let found = judged(&well(), &settings);
         assert_eq!(codes(&found), ["cpu.crowded"]);
-        assert_eq!(
-            mend(&found, Check::Cpu),
-            "set `engine.threads` to 0, which takes as many as there are"
-        );
+        assert_eq!(mend(&found, Check::Cpu), "set `engine.threads` to 0, which takes as many as there are");
     }
 
     #[test]

@@ -170,10 +170,7 @@ mod tests {
         let facts = ModelsFacts { language: Err(trouble("gemma-3-270m", true)), ..well() };
         let found = judged(&facts);
         assert_eq!(codes(&found), ["model.language_missing"]);
-        assert_eq!(
-            mend(&found, Check::ModelLanguage),
-            "fetch it, or name another one in `models.language`"
-        );
+        assert_eq!(mend(&found, Check::ModelLanguage), "fetch it, or name another one in `models.language`");
         let command = one(&found, Check::ModelLanguage).command.as_deref();
         assert_eq!(command, Some("maitred model fetch gemma-3-270m"));
         let path = ModelsFacts { language: Err(trouble("/m/x.gguf", true)), ..well() };

@@ -55,9 +55,10 @@ pub fn judge(looked: &Looked<NatsFacts>, settings: &Settings, limit: Duration) -
     findings.extend(streams(&facts.plan));
     match &facts.jetstream {
         JetStream::On(account) => {
-            findings.push(narrow(account, &Topology::desired(&settings.nats)).unwrap_or_else(|| {
-                storage(account, settings.nats.jobs_max_bytes)
-            }));
+            findings.push(
+                narrow(account, &Topology::desired(&settings.nats))
+                    .unwrap_or_else(|| storage(account, settings.nats.jobs_max_bytes)),
+            );
         }
         _ => findings.push(Finding::behind(Check::NatsStorage, Check::NatsJetStream)),
     }
@@ -95,9 +96,10 @@ fn payload(most: u64) -> Finding {
 
 fn jetstream(jetstream: &JetStream) -> Finding {
     match jetstream {
-        JetStream::On(account) => {
-            Finding::ok(Check::NatsJetStream, format_args!("on, with {} streams and buckets", account.streams))
-        }
+        JetStream::On(account) => Finding::ok(
+            Check::NatsJetStream,
+            format_args!("on, with {} streams and buckets", account.streams),
+        ),
         JetStream::Off => Finding::known(&known::NATS_NO_JETSTREAM, "off", &[]),
         JetStream::Unknown(told) => Finding::known(&known::NATS_SILENT, "no answer", &[("told", told)]),
     }
@@ -171,9 +173,9 @@ fn narrow(account: &Account, desired: &Topology) -> Option<Finding> {
         ("streams and buckets", account.max_streams, desired.streams.len()),
         ("consumers", account.max_consumers, desired.consumers.len()),
     ];
-    let (what, most, wanted) = needed
-        .into_iter()
-        .find_map(|(what, most, wanted)| Some((what, most?, wanted)).filter(|(_, most, wanted)| *most < *wanted as u64))?;
+    let (what, most, wanted) = needed.into_iter().find_map(|(what, most, wanted)| {
+        Some((what, most?, wanted)).filter(|(_, most, wanted)| *most < *wanted as u64)
+    })?;
     let (most, wanted) = (format!("{most} {what}"), format!("{wanted}"));
     Some(Finding::known(&known::NATS_NARROW, &most, &[("most", &most), ("wanted", &wanted)]))
 }
@@ -201,9 +203,7 @@ fn storage(account: &Account, jobs_max_bytes: u64) -> Finding {
 fn latency(round_trip: Option<Duration>) -> Finding {
     match round_trip {
         None => Finding::behind(Check::NatsLatency, Check::NatsJetStream),
-        Some(took) if took > SLOW => {
-            Finding::known(&known::NATS_SLOW, span(took), &[("took", &span(took))])
-        }
+        Some(took) if took > SLOW => Finding::known(&known::NATS_SLOW, span(took), &[("took", &span(took))]),
         Some(took) => Finding::ok(Check::NatsLatency, span(took)),
     }
 }
@@ -306,7 +306,10 @@ mod tests {
         let found = judged(NatsFacts { plan: Ok(desired.plan(&actual)), ..well() });
         assert_eq!(codes(&found), ["nats.missing", "nats.differs", "nats.differs"]);
         let streams: Vec<&Finding> = found.iter().filter(|f| f.check == Check::NatsStreams).collect();
-        assert_eq!(streams[0].means.as_deref(), Some("stream REVIEW_JOBS is not there, and workers make nothing"));
+        assert_eq!(
+            streams[0].means.as_deref(),
+            Some("stream REVIEW_JOBS is not there, and workers make nothing")
+        );
         assert_eq!(streams[0].command.as_deref(), Some("maitred init"));
         assert_eq!(
             streams[1].means.as_deref(),
@@ -342,7 +345,9 @@ mod tests {
         );
         assert_eq!(
             found.mend.as_deref(),
-            Some("give the user what deploy/nats/permissions.conf gives the user worker, or run this as that user")
+            Some(
+                "give the user what deploy/nats/permissions.conf gives the user worker, or run this as that user"
+            )
         );
     }
 
@@ -380,7 +385,8 @@ mod tests {
 
     #[test]
     fn an_account_that_may_have_too_few_streams_or_consumers_is_told_the_number() {
-        let with = |account| codes(&judged(NatsFacts { jetstream: JetStream::On(account), ..well() })).concat();
+        let with =
+            |account| codes(&judged(NatsFacts { jetstream: JetStream::On(account), ..well() })).concat();
         assert_eq!(with(Account { max_streams: Some(7), ..Account::default() }), "nats.narrow");
         assert_eq!(with(Account { max_consumers: Some(3), ..Account::default() }), "nats.narrow");
         assert_eq!(with(Account { max_streams: Some(8), max_consumers: Some(4), ..Account::default() }), "");
@@ -388,8 +394,11 @@ mod tests {
 
     #[test]
     fn a_slow_server_and_small_messages_are_warnings() {
-        let found =
-            judged(NatsFacts { round_trip: Some(Duration::from_millis(900)), max_payload: 1 << 16, ..well() });
+        let found = judged(NatsFacts {
+            round_trip: Some(Duration::from_millis(900)),
+            max_payload: 1 << 16,
+            ..well()
+        });
         assert_eq!(codes(&found), ["nats.small_payload", "nats.slow"]);
         assert!(found.iter().all(|finding| finding.status != Status::Fail));
     }

@@ -25,7 +25,11 @@ pub fn judge(looked: &Looked<PostgresFacts>, limit: Duration) -> Vec<Finding> {
     let facts = match looked {
         Looked::Unset => {
             let mend = "set `postgres.url` to keep the fleet's metrics";
-            return skipped(&CHECKS, "`postgres.url` is none: metrics are not kept, or in `store.cache`", mend);
+            return skipped(
+                &CHECKS,
+                "`postgres.url` is none: metrics are not kept, or in `store.cache`",
+                mend,
+            );
         }
         Looked::At(facts) => facts,
         Looked::Away(obstacle) => return [vec![away(obstacle)], behind(&CHECKS)].concat(),
@@ -88,7 +92,12 @@ fn rights(facts: &PostgresFacts) -> Finding {
         return Finding::known(&known::POSTGRES_READ_ONLY, "read-only", &[("role", role)]);
     }
     let tables = |allowed: bool| -> Vec<&str> {
-        facts.rights.iter().filter(|right| right.allowed == allowed).map(|right| right.name.as_str()).collect()
+        facts
+            .rights
+            .iter()
+            .filter(|right| right.allowed == allowed)
+            .map(|right| right.name.as_str())
+            .collect()
     };
     let forbidden = tables(false);
     if !forbidden.is_empty() {

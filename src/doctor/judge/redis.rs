@@ -69,7 +69,8 @@ fn version(version: Option<&str>) -> Finding {
 fn rights(rights: &[Right], refusal: Option<RedisRefusal>) -> Finding {
     let forbidden: Vec<&Right> = rights.iter().filter(|right| !right.allowed).collect();
     if !forbidden.is_empty() {
-        let names = |of: fn(&Right) -> &str| forbidden.iter().map(|right| of(right)).collect::<Vec<_>>().join(", ");
+        let names =
+            |of: fn(&Right) -> &str| forbidden.iter().map(|right| of(right)).collect::<Vec<_>>().join(", ");
         let saw = format!("{} of {} forbidden", forbidden.len(), rights.len());
         let (what, commands) = (names(|right| &right.what), names(|right| &right.name));
         return Finding::known(&known::REDIS_FORBIDDEN, saw, &[("what", &what), ("commands", &commands)]);
@@ -195,12 +196,7 @@ mod tests {
                 Check::RedisMemory,
                 "let it drop what nobody asks for, or raise maxmemory",
             ),
-            (
-                RedisRefusal::Replica,
-                "redis.replica",
-                Check::RedisRights,
-                "name the primary in `redis.url`",
-            ),
+            (RedisRefusal::Replica, "redis.replica", Check::RedisRights, "name the primary in `redis.url`"),
             (
                 RedisRefusal::Disk,
                 "redis.disk",
@@ -238,9 +234,6 @@ mod tests {
             RedisFacts { version: Some("6.2.1".into()), round_trip: Duration::from_millis(300), ..well() };
         let found = judged(facts);
         assert_eq!(codes(&found), ["redis.old", "redis.slow"]);
-        assert_eq!(
-            mend(&found, Check::RedisLatency),
-            "run it near the workers, or raise `redis.timeout`"
-        );
+        assert_eq!(mend(&found, Check::RedisLatency), "run it near the workers, or raise `redis.timeout`");
     }
 }

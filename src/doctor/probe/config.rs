@@ -83,10 +83,16 @@ mod tests {
         assert_eq!(facts.passwords, ["nats.url"], "those of the environment are in no file");
         let states: Vec<(&str, &SecretState)> =
             facts.secrets.iter().map(|secret| (secret.key.as_str(), &secret.state)).collect();
-        assert!(matches!(states[..], [
-            ("nats.creds_file", SecretState::Unreadable(_)),
-            ("postgres.url_file", SecretState::Empty),
-            ("redis.url_file", SecretState::Readable(0o640)),
-        ]), "{states:?}");
+        assert!(
+            matches!(
+                states[..],
+                [
+                    ("nats.creds_file", SecretState::Unreadable(_)),
+                    ("postgres.url_file", SecretState::Empty),
+                    ("redis.url_file", SecretState::Readable(0o640)),
+                ]
+            ),
+            "{states:?}"
+        );
     }
 }

@@ -81,7 +81,8 @@ mod tests {
 
     #[test]
     fn free_bytes_are_read_from_what_df_prints() {
-        let text = "Filesystem     1024-blocks  Used Available Capacity Mounted on\n/dev/my disk 10 6 4 60% /a b\n";
+        let text =
+            "Filesystem     1024-blocks  Used Available Capacity Mounted on\n/dev/my disk 10 6 4 60% /a b\n";
         assert_eq!(free_of_df(text), Some(4096));
         assert_eq!(free_of_df("df: no such file\n"), None);
     }

@@ -20,8 +20,7 @@ const MOST: u64 = 4 << 20;
 /// Looks at the edges, each within `limit`.
 pub async fn look(config: &Config, limit: Duration) -> EdgeFacts {
     // Settings are read by name, so that a build without one of these parts says so, and no more.
-    let set: BTreeMap<&str, &str> =
-        config.entries().map(|(key, entry)| (key, entry.text.as_str())).collect();
+    let set: BTreeMap<&str, &str> = config.entries().map(|(key, entry)| (key, entry.text.as_str())).collect();
     let (health, telemetry, hook) = tokio::join!(
         health(config.settings.health.listen, limit),
         telemetry(&set, std::env::var("OTEL_EXPORTER_OTLP_ENDPOINT").ok(), limit),
@@ -134,7 +133,8 @@ fn can_run(line: &str, path: Option<std::ffi::OsString>) -> Result<(), String> {
         Path::new(word).is_file()
     } else {
         // What a shell does itself.
-        let is_own = ["exec", "exit", ":", "true", "false", "kill", "echo", "test", "cd", "if"].contains(&word);
+        let is_own =
+            ["exec", "exit", ":", "true", "false", "kill", "echo", "test", "cd", "if"].contains(&word);
         is_own || std::env::split_paths(&path.unwrap_or_default()).any(|folder| folder.join(word).is_file())
     };
     if there { Ok(()) } else { Err(format!("there is no program `{word}`")) }
@@ -208,7 +208,10 @@ mod tests {
     async fn settings_that_a_build_lacks_are_unset() {
         let limit = Duration::from_secs(20);
         let none = BTreeMap::new();
-        assert!(matches!(telemetry(&none, Some("http://127.0.0.1:1".into()), limit).await, EndFacts::Unset(_)));
+        assert!(matches!(
+            telemetry(&none, Some("http://127.0.0.1:1".into()), limit).await,
+            EndFacts::Unset(_)
+        ));
         assert!(matches!(hook(&none, limit).await, EndFacts::Unset(_)));
         let off = BTreeMap::from([("watchdog.enabled", "false"), ("telemetry.otlp_endpoint", "none")]);
         assert!(matches!(telemetry(&off, None, limit).await, EndFacts::Unset(_)));

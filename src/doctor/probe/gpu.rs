@@ -32,11 +32,9 @@ pub struct Nvidia {
 
 impl Gpus for Nvidia {
     fn look(&self) -> Result<(Vec<Device>, String), String> {
-        let open = |library: &str| Nvml::builder().lib_path(OsStr::new(library)).init();
         let library = match &self.library {
-            Some(library) => open(library),
-            // The name with the number is there wherever the driver is, the other one only with its headers.
-            None => open("libnvidia-ml.so.1").or_else(|_| Nvml::init()),
+            Some(library) => Nvml::builder().lib_path(OsStr::new(library)).init(),
+            None => Nvml::init(),
         };
         let library = library.map_err(|error| error.to_string())?;
         see(&library).map_err(|error| error.to_string())

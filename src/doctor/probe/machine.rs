@@ -16,7 +16,8 @@ const GROUPS: &str = "/sys/fs/cgroup";
 
 /// Looks at memory, cores, GPUs, limits and the clock.
 pub async fn look(config: &Config, limit: Duration) -> MachineFacts {
-    let library = config.entries().find(|(key, _)| *key == "gpu.library").map(|(_, entry)| entry.text.clone());
+    let library =
+        config.entries().find(|(key, _)| *key == "gpu.library").map(|(_, entry)| entry.text.clone());
     let nvidia = Nvidia { library: library.filter(|library| library != "auto" && library != "none") };
     let (files, seen, is_clock_kept) =
         tokio::join!(blocking(limit, files), blocking(limit, move || nvidia.look()), is_clock_kept());

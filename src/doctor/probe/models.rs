@@ -65,7 +65,10 @@ fn needs(model: &ResolvedModel) -> fit::ModelFacts {
     };
     let text = |key: &str| {
         let value = header.get(key)?;
-        value.as_u64().map(|number| number.to_string()).or_else(|| MetaValue::as_str(value).map(str::to_owned))
+        value
+            .as_u64()
+            .map(|number| number.to_string())
+            .or_else(|| MetaValue::as_str(value).map(str::to_owned))
     };
     let weights = model.bytes.saturating_sub(header.data_offset);
     fit::ModelFacts::from_metadata(weights, model.header.vocabulary.unwrap_or(0), text)

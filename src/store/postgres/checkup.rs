@@ -81,11 +81,10 @@ async fn look(connection: &mut PgConnection) -> Result<PostgresFacts, sqlx::Erro
 
 /// Which steps of the schema are there. A writer's role may not see them: then the tables have to speak for it.
 async fn schema(connection: &mut PgConnection) -> Result<Schema, sqlx::Error> {
-    let may: Option<bool> = sqlx::query_scalar(
-        "SELECT has_table_privilege(to_regclass('_sqlx_migrations')::oid, 'SELECT')",
-    )
-    .fetch_one(&mut *connection)
-    .await?;
+    let may: Option<bool> =
+        sqlx::query_scalar("SELECT has_table_privilege(to_regclass('_sqlx_migrations')::oid, 'SELECT')")
+            .fetch_one(&mut *connection)
+            .await?;
     if may == Some(false) {
         return Ok(Schema::Hidden);
     }
