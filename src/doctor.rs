@@ -25,14 +25,15 @@ pub use self::finding::{Check, Counts, Finding, Report, Status};
 use crate::config::{Config, ConfigError};
 
 /// Longest time of one part. Hashing the models takes most of it, and only on slow disks.
-pub const LIMIT: Duration = Duration::from_secs(60);
+pub const LIMIT: Duration = Duration::from_mins(1);
 /// Longest time of one server.
 pub const SERVER_LIMIT: Duration = Duration::from_secs(20);
 
 /// Looks at everything. `file` is the configuration file that was read, if there is one.
 pub async fn examine(config: Result<&Config, &ConfigError>, file: Option<&Path>) -> Report {
     let findings = match config {
-        Ok(config) => look(config, file).await,
+        // On the heap: the futures of all servers together are large.
+        Ok(config) => Box::pin(look(config, file)).await,
         Err(error) => judge::config::broken(error),
     };
     Report::new(OffsetDateTime::now_utc(), findings)

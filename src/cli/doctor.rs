@@ -71,9 +71,7 @@ fn block(finding: &Finding, checks: usize, style: Style) -> String {
     let mut saw = hang(&saw, indent, style).into_iter();
     let first = saw.next().unwrap_or_default();
     let mut text = format!("{status}{}{first}\n", pad(finding.check.name(), checks));
-    for line in saw {
-        text += &format!("{}{line}\n", " ".repeat(indent));
-    }
+    text.extend(saw.map(|line| format!("{}{line}\n", " ".repeat(indent))));
     // What was skipped has its reason in the line above.
     let means = finding.means.as_deref().filter(|_| finding.status != Status::Skipped);
     let said = [("means", means), ("mend", finding.mend.as_deref()), ("run", finding.command.as_deref())];

@@ -29,16 +29,17 @@ const HEARING: Duration = Duration::from_secs(3);
 
 /// Looks the server over. Three connections at most, one after the other; nothing stays.
 pub async fn check_up(settings: &NatsSettings) -> Result<NatsFacts, Obstacle> {
-    let broker = Broker::connect(settings, NAME).await.map_err(obstacle)?;
-    let info = broker.client.try_server_info().ok_or_else(|| obstacle(BrokerError::Away))?;
+    let broker = Broker::connect(settings, NAME).await.map_err(|error| obstacle(&error))?;
+    let info = broker.client.try_server_info().ok_or_else(|| obstacle(&BrokerError::Away))?;
     // First: what is forbidden is not answered, and waiting for each answer would take minutes.
     let rights = rights(settings).await;
     let may = |part: &str| {
         rights.as_ref().is_ok_and(|rights| rights.iter().all(|r| r.allowed || !r.name.contains(part)))
     };
-    let jetstream = match may(LAST_WORD) {
-        true => broker.account().await,
-        false => JetStream::Unknown("this login may not ask".to_owned()),
+    let jetstream = if may(LAST_WORD) {
+        broker.account().await
+    } else {
+        JetStream::Unknown("this login may not ask".to_owned())
     };
     let is_off = jetstream == JetStream::Off;
     let plan = if is_off || !may(".INFO.") {
@@ -61,7 +62,7 @@ pub async fn check_up(settings: &NatsSettings) -> Result<NatsFacts, Obstacle> {
 }
 
 /// In the terms of whoever has to do something about it.
-fn obstacle(error: BrokerError) -> Obstacle {
+fn obstacle(error: &BrokerError) -> Obstacle {
     let told = error.to_string();
     match error {
         BrokerError::Connect { .. } | BrokerError::Away | BrokerError::Request { .. } => {

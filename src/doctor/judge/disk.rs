@@ -63,9 +63,9 @@ fn cache(folder: Option<&FolderFacts>) -> Finding {
     }
 }
 
-fn unwritable(known: &Known, folder: &FolderFacts, cause: &String) -> Finding {
+fn unwritable(known: &Known, folder: &FolderFacts, cause: &str) -> Finding {
     let path = folder.path.display();
-    Finding::known(known, &path, &[("cause", cause), ("path", &shell(&path))])
+    Finding::known(known, &path, &[("cause", &cause), ("path", &shell(&path))])
 }
 
 fn scarce(known: &Known, folder: &FolderFacts, free: u64) -> Finding {
