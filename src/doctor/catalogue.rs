@@ -54,7 +54,7 @@ catalogue! {
     CONFIG_INVALID: Fail Config "config.invalid",
         "every command ends with exit code 2 and names a key",
         "`{key}` from {origin} cannot be used, so nothing else was looked at",
-        "{allowed}", "";
+        "correct it: {allowed}", "";
     CONFIG_EXPOSED: Warn Config "config.exposed",
         "nothing, until somebody reads it",
         "`{key}` has a password in it, and every user of this machine can read the file",

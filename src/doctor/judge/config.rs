@@ -143,7 +143,7 @@ mod tests {
         let found =
             broken(&ConfigError::Problems(vec![problem("worker.slots"), problem("worker.look_ahead")]));
         assert_eq!(codes(&found), ["config.invalid", "config.invalid"]);
-        assert_eq!(found[0].mend.as_deref(), Some("use a number from 1 to 1024"));
+        assert_eq!(found[0].mend.as_deref(), Some("correct it: use a number from 1 to 1024"));
         assert!(found[0].means.as_ref().unwrap().starts_with("`worker.slots` from file maitred.toml"));
         let skipped = &found[2..];
         assert_eq!(skipped.len(), Check::ALL.len() - 1);
