@@ -22,7 +22,8 @@ use std::time::Duration;
 use time::OffsetDateTime;
 
 pub use self::finding::{Check, Counts, Finding, Report, Status};
-use crate::config::{Config, ConfigError};
+use self::judge::models::ModelsFacts;
+use crate::config::{Config, ConfigError, EngineKind, Settings};
 
 /// Longest time of one part. Hashing the models takes most of it, and only on slow disks.
 pub const LIMIT: Duration = Duration::from_mins(1);
@@ -39,6 +40,15 @@ pub async fn examine(config: Result<&Config, &ConfigError>, file: Option<&Path>)
     Report::new(OffsetDateTime::now_utc(), findings)
 }
 
+/// Files that nobody reads are not hashed.
+async fn models(settings: &Settings) -> Option<ModelsFacts> {
+    if settings.engine.backend == EngineKind::Sim {
+        return None;
+    }
+    let settings = settings.clone();
+    probe::blocking(LIMIT, move || probe::models::look(&settings)).await
+}
+
 async fn look(config: &Config, file: Option<&Path>) -> Vec<Finding> {
     let settings = &config.settings;
     let (secrets, nats, redis, postgres, models, machine, disk, edges) = tokio::join!(
@@ -49,10 +59,7 @@ async fn look(config: &Config, file: Option<&Path>) -> Vec<Finding> {
         probe::servers::nats(settings, SERVER_LIMIT),
         probe::servers::redis(settings, SERVER_LIMIT),
         probe::servers::postgres(settings, SERVER_LIMIT),
-        probe::blocking(LIMIT, {
-            let settings = settings.clone();
-            move || probe::models::look(&settings)
-        }),
+        models(settings),
         probe::machine::look(config, SERVER_LIMIT),
         probe::disk::look(settings, LIMIT),
         probe::edges::look(config, SERVER_LIMIT),

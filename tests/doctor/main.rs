@@ -18,9 +18,12 @@ use serde_json::Value;
 
 use crate::common::fleet::maitred;
 
-/// The program with the simulated engine and nothing else to look at.
+/// The program with the simulated engine and nothing else to look at; its streams fit on small disks.
 fn plain(folder: &Path) -> Maitred {
-    maitred(folder).set("engine.backend", "sim").set("health.listen", "none")
+    maitred(folder)
+        .set("engine.backend", "sim")
+        .set("health.listen", "none")
+        .set("nats.jobs_max_bytes", "64 MiB")
 }
 
 /// What the doctor told.
