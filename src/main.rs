@@ -7,8 +7,8 @@ use clap::Parser;
 #[cfg(unix)]
 use maitred::cli::worker;
 use maitred::cli::{
-    Cli, Command, Exit, Overrides, backfill, cancel, dlq, init, logging, model, report, results, show,
-    status, submit, ui,
+    Cli, Command, Exit, Overrides, backfill, cancel, dlq, doctor, init, logging, model, report, results,
+    show, status, submit, ui,
 };
 #[cfg(feature = "llama")]
 use maitred::cli::{measure, run as analyse, speed};
@@ -27,11 +27,16 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: Cli) -> anyhow::Result<Exit> {
+    // Before the settings are loaded for all others: that they cannot be is one of the things it finds.
+    if let Command::Doctor(args) = &cli.command {
+        return block_on(doctor::run(*args, &cli.common));
+    }
     let flags = match &cli.command {
         Command::Config(_)
         | Command::Init(_)
         | Command::Status(_)
         | Command::Dlq(_)
+        | Command::Doctor(_)
         | Command::Backfill(_)
         | Command::Model(_)
         | Command::Results(_)
@@ -59,6 +64,8 @@ fn run(cli: Cli) -> anyhow::Result<Exit> {
             block_on(backfill::run(&command, &config.settings, &mut io::stdout().lock()))?;
         }
         Command::Model(command) => model::run(command, &model_store(config.settings.models.dir.as_deref())?)?,
+        // It has run above.
+        Command::Doctor(_) => {}
         Command::Submit(args) => {
             return block_on(submit::run(&args, &config.settings, cli.common.quiet));
         }

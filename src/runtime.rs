@@ -14,7 +14,7 @@ use crate::config::{EngineKind, Settings};
 use crate::engine::handle::{Server, Watcher};
 use crate::engine::step_log::{StepLog, StepLogError};
 use crate::input::{Columns, InputError, InputOptions, JobReader, JobTemplate};
-use crate::job::JobOptions;
+use crate::job::{JobOptions, Language};
 use crate::model::ModelError;
 use crate::scheduler::Policy;
 
@@ -22,7 +22,11 @@ use crate::scheduler::Policy;
 pub use self::llama::{Loaded, load};
 
 /// Sequences set aside for pinned prompt heads: polarity and claim, for two languages.
-const PREFIXES: u16 = 4;
+pub(crate) const PREFIXES: u16 = 4;
+
+/// The embedding models that "auto" stands for, each with the language that it is for.
+pub(crate) const EMBEDDERS: [(Language, &str); 2] =
+    [(Language::En, "all-minilm-l6-v2"), (Language::Ko, "multilingual-e5-small")];
 
 /// Why nothing can be read.
 #[derive(Debug, thiserror::Error)]

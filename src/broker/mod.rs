@@ -5,6 +5,7 @@
 //! that talks to a server stands in `nats/`, and nothing else knows async-nats.
 
 pub mod backfill;
+pub mod checkup;
 pub mod dead_letter;
 pub mod lease;
 pub mod names;

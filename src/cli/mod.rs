@@ -8,6 +8,7 @@ pub mod bench;
 pub mod cancel;
 pub mod columns;
 pub mod dlq;
+pub mod doctor;
 pub mod eval;
 pub mod init;
 pub mod interrupt;
@@ -95,6 +96,8 @@ pub enum Command {
     Report(report::ReportArgs),
     /// Serve a page that shows the fleet.
     Ui(ui::UiArgs),
+    /// Find out what is wrong with servers, rights, models and this machine, and how to mend it.
+    Doctor(doctor::DoctorArgs),
     /// Look at jobs that were given up, send them again, or drop them.
     #[command(subcommand)]
     Dlq(dlq::DlqCommand),
@@ -183,20 +186,24 @@ impl Overrides {
 }
 
 impl Common {
-    /// The configuration in force for this process: its files, its environment and these flags.
-    pub fn load(&self, flags: &Overrides) -> Result<Config, ConfigError> {
+    /// The configuration file that counts, if there is one.
+    pub fn file(&self) -> Option<PathBuf> {
         let home = |name: &str, under: &str| {
             std::env::var_os(name).filter(|v| !v.is_empty()).map(|v| Path::new(&v).join(under))
         };
         let config_home = home("XDG_CONFIG_HOME", "").or_else(|| home("HOME", ".config"));
-        let file = config::locate(self.config.as_deref(), Path::new(""), config_home.as_deref());
+        config::locate(self.config.as_deref(), Path::new(""), config_home.as_deref())
+    }
+
+    /// The configuration in force for this process: its files, its environment and these flags.
+    pub fn load(&self, flags: &Overrides) -> Result<Config, ConfigError> {
         // A variable that is not Unicode is none of ours: our names and values all are.
         let environment: Vec<(String, String)> = std::env::vars_os()
             .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
             .collect();
         let mut flags = flags.0.clone();
         flags.extend(self.log_level());
-        Config::load(file.as_deref(), &environment, &flags)
+        Config::load(self.file().as_deref(), &environment, &flags)
     }
 
     fn log_level(&self) -> Option<Override> {

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::{PREFIXES, StartError, policy, step_log, watched};
+use super::{EMBEDDERS, PREFIXES, StartError, policy, step_log, watched};
 use crate::analysis::pack::LanguagePack;
 use crate::analysis::reader::{EmbedderInfo, ModelIdentity, ReadSettings, Reader};
 use crate::config::Settings;
@@ -132,8 +132,7 @@ fn embedders(
         let model = store.resolve_as(reference, ModelKind::Embedding)?;
         return Ok(vec![(vec![Language::En, Language::Ko], model)]);
     }
-    let by_language = [(Language::En, "all-minilm-l6-v2"), (Language::Ko, "multilingual-e5-small")];
-    let wanted = by_language
+    let wanted = EMBEDDERS
         .into_iter()
         .filter(|(language, _)| settings.analysis.language.is_none_or(|l| l == *language));
     let mut found = Vec::new();

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_nats::jetstream::ContextBuilder;
-use async_nats::{AuthError, ConnectError, ConnectErrorKind, ConnectOptions, rustls};
+use async_nats::{AuthError, Client, ConnectError, ConnectErrorKind, ConnectOptions, Event, rustls};
 
 use super::identity::{self, Identity};
 use super::link::Listener;
@@ -62,31 +62,14 @@ impl Broker {
     }
 
     async fn open(settings: &NatsSettings, name: &str, patiently: bool) -> Result<Self, BrokerError> {
-        let identity::Address { servers, inbox } = identity::address(settings)?;
-        let identity = Arc::new(Identity::new(settings));
-        identity.answer(&[])?;
         let (listener, link) = Listener::new(Instant::now());
         let listener = Arc::new(listener);
         let heard = Arc::clone(&listener);
-        let options = ConnectOptions::with_auth_callback(move |nonce| {
-            let identity = Arc::clone(&identity);
-            async move { identity.answer(&nonce).map_err(AuthError::new) }
-        })
-        .name(name)
-        .custom_inbox_prefix(inbox)
-        .ping_interval(settings.ping_interval)
-        .max_reconnects(None)
-        .reconnect_delay_callback(|attempt| delay(attempt, fastrand::f64()))
-        .event_callback(move |event| {
-            heard.hear(&event, Instant::now());
-            std::future::ready(())
-        });
-        let options = with_tls(options, settings)?;
-        let options = if patiently { options.retry_on_initial_connect() } else { options };
-        let client = options.connect(servers).await.map_err(|cause| refused(settings, cause))?;
+        let hear = move |event| heard.hear(&event, Instant::now());
+        let client = client(settings, name, patiently, hear).await?;
         if !patiently {
             // The event is on its way; who asks for the link now must not be told that there is none.
-            listener.hear(&async_nats::Event::Connected, Instant::now());
+            listener.hear(&Event::Connected, Instant::now());
         }
         let jetstream = ContextBuilder::new()
             .timeout(REQUEST_LIMIT)
@@ -112,6 +95,34 @@ impl Broker {
             Err(late) => Err(BrokerError::Request { what: WHAT, cause: Box::new(late) }),
         }
     }
+}
+
+/// A connection as `name`; `hear` is told all that happens to it.
+pub(super) async fn client(
+    settings: &NatsSettings,
+    name: &str,
+    patiently: bool,
+    hear: impl Fn(Event) + Send + Sync + 'static,
+) -> Result<Client, BrokerError> {
+    let identity::Address { servers, inbox } = identity::address(settings)?;
+    let identity = Arc::new(Identity::new(settings));
+    identity.answer(&[])?;
+    let options = ConnectOptions::with_auth_callback(move |nonce| {
+        let identity = Arc::clone(&identity);
+        async move { identity.answer(&nonce).map_err(AuthError::new) }
+    })
+    .name(name)
+    .custom_inbox_prefix(inbox)
+    .ping_interval(settings.ping_interval)
+    .max_reconnects(None)
+    .reconnect_delay_callback(|attempt| delay(attempt, fastrand::f64()))
+    .event_callback(move |event| {
+        hear(event);
+        std::future::ready(())
+    });
+    let options = with_tls(options, settings)?;
+    let options = if patiently { options.retry_on_initial_connect() } else { options };
+    options.connect(servers).await.map_err(|cause| refused(settings, cause))
 }
 
 /// With a certificate authority or a certificate of our own, nothing is said in the clear.

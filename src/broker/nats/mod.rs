@@ -4,6 +4,7 @@ pub mod attempts;
 mod backfills;
 mod cancel;
 mod cancels;
+pub mod checkup;
 mod connect;
 mod dead_letters;
 mod identity;

@@ -156,7 +156,7 @@ fn is_absent(error: &jetstream::Error) -> bool {
     matches!(error.error_code(), ErrorCode::STREAM_NOT_FOUND | ErrorCode::CONSUMER_NOT_FOUND)
 }
 
-fn is_off(error: &jetstream::Error) -> bool {
+pub(super) fn is_off(error: &jetstream::Error) -> bool {
     let code = error.error_code();
     matches!(code, ErrorCode::JETSTREAM_NOT_ENABLED | ErrorCode::JETSTREAM_NOT_ENABLED_FOR_ACCOUNT)
 }

@@ -65,7 +65,7 @@ pub(super) async fn connect(url: &SecretUrl, name: &str) -> Result<PgConnection,
     }
 }
 
-async fn missing(connection: &mut PgConnection) -> Result<Vec<Migration>, MigrateError> {
+pub(super) async fn missing(connection: &mut PgConnection) -> Result<Vec<Migration>, MigrateError> {
     let known: bool = sqlx::query_scalar("SELECT to_regclass('_sqlx_migrations') IS NOT NULL")
         .fetch_one(&mut *connection)
         .await?;

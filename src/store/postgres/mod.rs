@@ -9,6 +9,7 @@
 //! TLS, as in every tool of Postgres, by parameters of the URL: `?sslmode=verify-full&sslrootcert=/path/ca.pem`, and
 //! `sslcert` and `sslkey` for a client certificate. Without `sslmode` it is used if the server offers it, unchecked.
 
+mod checkup;
 mod error;
 mod insert;
 mod migrate;
@@ -21,6 +22,7 @@ use std::time::Duration;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{ConnectOptions, PgPool};
 
+pub use self::checkup::check_up;
 use self::error::{explain, refuse};
 pub use self::migrate::{Migration, migrate, pending};
 pub use self::report::report;

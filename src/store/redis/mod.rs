@@ -10,6 +10,7 @@
 //!
 //! TLS: a URL that begins with `rediss://`.
 
+mod checkup;
 mod error;
 mod facts;
 #[cfg(test)]
@@ -23,6 +24,7 @@ use std::time::{Duration, Instant};
 use redis::aio::{ConnectionManager, ConnectionManagerConfig};
 use redis::{Client, RedisError, Script};
 
+pub use self::checkup::check_up;
 use self::error::{explain, is_answer, refuse};
 use super::StoreError;
 use super::breaker::{Breaker, BreakerSettings, Change, Permit};
