@@ -36,7 +36,7 @@ bench: models ## Measure the engine on this machine
 deps: ## Install what the build needs, where that is possible
 	@scripts/install-deps.sh
 
-servers: deps ## Install the servers that the tests of the fleet start: nats-server, Redis, Postgres
+servers: deps ## Install the servers that the tests of the fleet start: nats-server, Redis, Postgres, Prometheus
 	@scripts/install-servers.sh
 
 clean-cache: ## Delete the shared build, the fetched models and the installed servers

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Installs what the tests of the fleet start: nats-server, Redis, Postgres, and Python with a NATS client for the
-# example of docs/CONTRACT.md; also the schema that docker-compose.yml is held against. No service is started or left enabled. Does nothing, quickly, when nothing is missing.
+# Installs what the tests of the fleet start: nats-server, Redis, Postgres, Prometheus, and Python with a NATS client
+# for the example of docs/CONTRACT.md; also the schema that docker-compose.yml is held against. No service is started or
+# left enabled. Does nothing, quickly, when nothing is missing.
 #
 # What cannot be installed here is named, and its tests skip, visibly; under CI that is a failure.
 #
@@ -85,6 +86,7 @@ has_venv() {
 missing_packages() {
     have redis-server || echo redis-server
     has_postgres || echo postgresql
+    { have prometheus && have promtool; } || echo prometheus
     has_venv || echo python3-venv
     have setpriv || echo util-linux
 }
@@ -105,7 +107,7 @@ disable_services() {
     [[ -d /run/systemd/system ]] || return 0
     for package in "$@"; do
         case $package in
-        redis-server | postgresql) as_root systemctl --quiet disable "$package" || true ;;
+        redis-server | postgresql | prometheus) as_root systemctl --quiet disable "$package" || true ;;
         esac
     done
 }

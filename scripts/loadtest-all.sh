@@ -35,5 +35,6 @@ for file in "${files[@]}"; do
 done
 scenario ablation all "${files[0]}"
 scenario fleet all "${files[@]}" --jobs "${JOBS:-60}" --worker engine.backend=sim
+scenario telemetry all "${files[@]}" --jobs "${JOBS:-60}"
 
 ((${#failed[@]} == 0)) || die "these scenarios failed: ${failed[*]}"

@@ -29,6 +29,7 @@ use crate::job::{Analysis, Job, Language, Review, Scope};
 use crate::result::{AnalysisResult, ModelInfo, Outcome, Timings};
 use crate::scheduler::{Arrival, Lane, Seconds};
 use crate::store::{FactKey, FactStore, LastResult};
+use crate::telemetry::JobSample;
 use crate::text::language;
 
 /// Works jobs with one reader and one store.
@@ -59,6 +60,18 @@ pub struct Worked {
     pub arrived: Duration,
     /// When the result was complete, on the engine's clock.
     pub finished: Duration,
+}
+
+impl Worked {
+    /// How the job fared against a service level, once its result is known.
+    pub fn sample(&self) -> JobSample {
+        JobSample {
+            finished_at: self.finished,
+            ttft: self.cost.first_output().map(|at| at.saturating_sub(self.arrived)),
+            tokens: self.result.usage.worked_tokens(),
+            ok: !matches!(self.result.outcome, Outcome::Failed { .. }),
+        }
+    }
 }
 
 /// A job's settings: its own options over the worker's.

@@ -9,6 +9,8 @@ mod fleet;
 mod layers;
 mod reader;
 mod secret;
+mod telemetry;
+mod watchdog;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -23,6 +25,8 @@ pub use self::layers::Entry;
 use self::layers::Layers;
 use self::reader::Reader;
 pub use self::secret::{Secret, SecretError, SecretUrl};
+pub use self::telemetry::TelemetrySettings;
+pub use self::watchdog::{GpuSettings, StopHook, WatchdogSettings};
 use crate::analysis::Thresholds;
 use crate::analysis::reader::LabelSource;
 use crate::job::{Analysis, Language, Limits, Scope};
@@ -65,8 +69,16 @@ pub struct Settings {
     pub worker: WorkerSettings,
     /// Where a worker tells how it is.
     pub health: HealthSettings,
+    /// Metrics and traces.
+    pub telemetry: TelemetrySettings,
+    /// How GPUs are looked at.
+    pub gpu: GpuSettings,
+    /// When an idle worker ends.
+    pub watchdog: WatchdogSettings,
     /// The engine without a model.
     pub sim: SimSettings,
+    /// What reports go by.
+    pub report: ReportSettings,
     /// Logs.
     pub log: LogSettings,
 }
@@ -157,12 +169,21 @@ pub enum LogFormat {
 }
 
 /// `[log]`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogSettings {
     /// What is worth a line.
     pub level: tracing::Level,
     /// How it looks.
     pub format: LogFormat,
+    /// File that gets a line for each decode call; `None`: nothing does.
+    pub steps: Option<PathBuf>,
+}
+
+/// `[report]`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct ReportSettings {
+    /// What an hour of a worker costs; `None`: not known.
+    pub cost_per_hour: Option<f64>,
 }
 
 /// A setting given on the command line.
@@ -254,6 +275,17 @@ impl Default for Settings {
 }
 
 impl Settings {
+    /// Short digest of what bears on speed and findings: workers with the same one can be compared. Names, addresses
+    /// and secrets are not in it.
+    pub fn fingerprint(&self) -> String {
+        let parts =
+            (&self.prompts_dir, &self.models, &self.engine, &self.scheduler, &self.analysis, &self.limits);
+        let held = (self.goodput, self.worker.slots, self.worker.look_ahead, self.worker.weights, self.sim);
+        let mut digest = crate::digest::text_digest(&format!("{parts:?} {held:?}"));
+        digest.truncate(12);
+        digest
+    }
+
     fn validate(layers: &Layers) -> Result<Self, ConfigError> {
         let mut read = Reader::new(layers);
         let settings = Self {
@@ -290,7 +322,11 @@ impl Settings {
             postgres: PostgresSettings::read(&mut read),
             worker: WorkerSettings::read(&mut read),
             health: HealthSettings::read(&mut read),
+            telemetry: TelemetrySettings::read(&mut read),
+            gpu: GpuSettings::read(&mut read),
+            watchdog: WatchdogSettings::read(&mut read),
             sim: SimSettings::read(&mut read),
+            report: ReportSettings::read(&mut read),
             log: LogSettings::read(&mut read),
         };
         if settings.sim.crash_at.is_some() && settings.engine.backend == EngineKind::Llama {
@@ -342,6 +378,17 @@ impl AnalysisSettings {
     }
 }
 
+impl ReportSettings {
+    fn read(read: &mut Reader<'_>) -> Self {
+        let cost_per_hour = read.value("report.cost_per_hour", "a price above zero, or \"none\"", |text| {
+            let price =
+                |text: &str| text.parse().ok().filter(|price: &f64| price.is_finite() && *price > 0.0);
+            if text == "none" { Some(None) } else { price(text).map(Some) }
+        });
+        Self { cost_per_hour }
+    }
+}
+
 impl LogSettings {
     fn read(read: &mut Reader<'_>) -> Self {
         use tracing::Level;
@@ -357,6 +404,7 @@ impl LogSettings {
                 ],
             ),
             format: read.word("log.format", &[("pretty", LogFormat::Pretty), ("json", LogFormat::Json)]),
+            steps: unless(read.text("log.steps"), "none").map(PathBuf::from),
         }
     }
 }

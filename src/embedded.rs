@@ -6,31 +6,35 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use time::OffsetDateTime;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
+use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 use crate::analyst::{Analyst, Worked, metrics};
 use crate::input::{InputError, JobReader};
 use crate::job::Job;
-use crate::result::{AnalysisResult, Outcome};
+use crate::result::AnalysisResult;
 use crate::stats::{self, Latency, RunStats};
 use crate::store::FactStore;
 use crate::store::metric_writer::MetricSink;
-use crate::telemetry::goodput::{Goodput, JobSample, Sla, Window};
+use crate::store::metrics::{GoodputWindow, MetricRow};
+use crate::telemetry::goodput::{Sla, Window};
+use crate::worker::goodput::{GoodputClerk, WINDOW, busy};
 
 /// Jobs read ahead of those in work.
 const READ_AHEAD: usize = 2;
 
 /// How a run goes.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct RunOptions {
     /// Restaurants to work at most.
     pub limit: Option<u64>,
     /// Restaurants in work at the same time.
     pub concurrent: usize,
-    /// What counts as good service.
-    pub sla: Sla,
+    /// Who works, and what counts as good service.
+    pub maker: metrics::Maker,
 }
 
 /// What a run tells while it goes.
@@ -55,9 +59,25 @@ pub async fn run<S: FactStore>(
     mut tell: impl FnMut(Event<'_>) -> anyhow::Result<()>,
 ) -> anyhow::Result<RunStats> {
     let begun = Instant::now();
-    let engine_begun = analyst.reader().engine().now();
+    let engine = analyst.reader().engine().clone();
     let mut stats = RunStats::default();
-    let mut goodput = Goodput::new(options.sla, engine_begun);
+    let clerk = GoodputClerk::new(options.maker.sla, engine.now());
+    clerk.begin(engine.now(), busy(&engine.stats()));
+    let mut minutes = tokio::time::interval(WINDOW);
+    minutes.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    // The first tick is at once, and there is no window yet.
+    minutes.tick().await;
+    let close_window = || {
+        let closed = clerk.close(engine.now(), busy(&engine.stats()));
+        if let (Some(sink), Some(closed)) = (&metrics, closed) {
+            sink.offer(MetricRow::Goodput(GoodputWindow {
+                worker: options.maker.worker.clone(),
+                ended_at: OffsetDateTime::now_utc(),
+                window: closed.window,
+                busy: Some(closed.busy),
+            }));
+        }
+    };
     let mut jobs = read_in_background(input, options.limit);
     let mut working: JoinSet<(Job, Worked, u64)> = JoinSet::new();
     let mut more = true;
@@ -72,12 +92,14 @@ pub async fn run<S: FactStore>(
                 // A panic in the analysis is a bug: let it end the run with its own message.
                 let (job, worked, bytes) = done?;
                 stats.add(&worked.result);
-                goodput.record(sample(&worked));
-                if let Some(sink) = &metrics {
-                    metrics::offer(sink, &job, &worked, metrics::Source::file(&job));
-                }
+                clerk.settled(worked.sample());
                 tell(Event::Result(&worked.result, bytes))?;
+                if let Some(sink) = &metrics {
+                    let source = metrics::Source::file(&options.maker, &job);
+                    metrics::offer(sink, &job, &worked, source, engine.now());
+                }
             }
+            _ = minutes.tick() => close_window(),
             read = jobs.recv(), if more && working.len() < options.concurrent => match read {
                 Some((Ok(job), bytes)) => {
                     let analyst = Arc::clone(&analyst);
@@ -96,11 +118,8 @@ pub async fn run<S: FactStore>(
     }
     // Dropping the tasks drops their requests: the engine lets go of them at its next step.
     drop(working);
-    let window = goodput.summary(analyst.reader().engine().now());
-    if let Some(sink) = &metrics {
-        metrics::offer_window(sink, window);
-    }
-    finish(&mut stats, &window, options.sla, begun.elapsed());
+    close_window();
+    finish(&mut stats, &clerk.summary(engine.now()), options.maker.sla, begun.elapsed());
     Ok(stats)
 }
 
@@ -119,16 +138,6 @@ pub(crate) fn read_in_background(input: JobReader, limit: Option<u64>) -> mpsc::
         }
     });
     receiver
-}
-
-fn sample(worked: &Worked) -> JobSample {
-    let ok = !matches!(worked.result.outcome, Outcome::Failed { .. });
-    JobSample {
-        finished_at: worked.finished,
-        ttft: worked.cost.first_output().map(|at| at.saturating_sub(worked.arrived)),
-        tokens: worked.result.usage.worked_tokens(),
-        ok,
-    }
 }
 
 fn finish(stats: &mut RunStats, window: &Window, sla: Sla, wall: Duration) {

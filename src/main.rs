@@ -7,7 +7,7 @@ use clap::Parser;
 #[cfg(unix)]
 use maitred::cli::worker;
 use maitred::cli::{
-    Cli, Command, Exit, Overrides, backfill, cancel, dlq, doctor, init, logging, model, results, show,
+    Cli, Command, Exit, Overrides, backfill, cancel, dlq, doctor, init, logging, model, report, results, show,
     status, submit,
 };
 #[cfg(feature = "llama")]
@@ -42,6 +42,7 @@ fn run(cli: Cli) -> anyhow::Result<Exit> {
         | Command::Results(_)
         | Command::Cancel(_) => Overrides::default(),
         Command::Submit(args) => args.overrides(),
+        Command::Report(args) => args.overrides(),
         #[cfg(unix)]
         Command::Worker(args) => args.overrides(),
         #[cfg(feature = "llama")]
@@ -69,6 +70,9 @@ fn run(cli: Cli) -> anyhow::Result<Exit> {
         }
         #[cfg(unix)]
         Command::Worker(_) => return worker::run(&config.settings),
+        Command::Report(args) => {
+            return block_on(report::run(&args, &config.settings, &mut io::stdout().lock()));
+        }
         Command::Results(args) => return block_on(results::run(&args, &config.settings)),
         Command::Cancel(args) => return block_on(cancel::run(&args, &config.settings)),
         #[cfg(feature = "llama")]

@@ -37,6 +37,9 @@ pub enum Outcome {
 }
 
 impl Outcome {
+    /// Every status word.
+    pub const STATUSES: [&str; 6] = ["ok", "partial", "unchanged", "no_data", "stale", "failed"];
+
     /// The status word on the wire.
     pub const fn status(&self) -> &'static str {
         match self {

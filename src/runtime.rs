@@ -11,6 +11,8 @@ use std::path::Path;
 use crate::analysis::pack::PackError;
 use crate::analysis::reader::{ReadSettings, Reader};
 use crate::config::{EngineKind, Settings};
+use crate::engine::handle::{Server, Watcher};
+use crate::engine::step_log::{StepLog, StepLogError};
 use crate::input::{Columns, InputError, InputOptions, JobReader, JobTemplate};
 use crate::job::{JobOptions, Language};
 use crate::model::ModelError;
@@ -39,6 +41,9 @@ pub enum StartError {
     /// The engine's thread could not start.
     #[error("no engine thread: {0}")]
     Thread(#[from] std::io::Error),
+    /// The file for the steps cannot be written.
+    #[error(transparent)]
+    Steps(#[from] StepLogError),
     /// A prompt folder is not right.
     #[error(transparent)]
     Pack(#[from] PackError),
@@ -66,18 +71,39 @@ pub fn input(file: &Path, settings: &Settings) -> Result<JobReader, InputError> 
 }
 
 /// A reader on the engine that the settings ask for. Must run within a tokio runtime.
+pub async fn start(settings: &Settings, read: ReadSettings) -> Result<Reader, StartError> {
+    start_watched(settings, read, None).await
+}
+
+/// The same, with each step of the engine told to `watcher`.
 #[cfg_attr(
     not(feature = "llama"),
     expect(clippy::unused_async, reason = "with llama.cpp it waits for the models")
 )]
-pub async fn start(settings: &Settings, read: ReadSettings) -> Result<Reader, StartError> {
+pub async fn start_watched(
+    settings: &Settings,
+    read: ReadSettings,
+    watcher: Option<Watcher>,
+) -> Result<Reader, StartError> {
     match settings.engine.backend {
-        EngineKind::Sim => sim::start(settings, read),
+        EngineKind::Sim => sim::start(settings, read, watcher),
         #[cfg(feature = "llama")]
-        EngineKind::Llama => llama::start(settings, read).await,
+        EngineKind::Llama => llama::start(settings, read, watcher).await,
         #[cfg(not(feature = "llama"))]
         EngineKind::Llama => Err(StartError::NoLlama),
     }
+}
+
+fn watched(server: Server, watcher: Option<Watcher>) -> Server {
+    match watcher {
+        Some(watcher) => server.watched_by(watcher),
+        None => server,
+    }
+}
+
+/// Where the engine's steps are to be written.
+fn step_log(settings: &Settings) -> Result<Option<StepLog>, StepLogError> {
+    settings.log.steps.as_deref().map(StepLog::open).transpose()
 }
 
 fn policy(settings: &Settings) -> Policy {

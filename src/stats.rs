@@ -168,12 +168,17 @@ impl Usage {
 
 /// Highest resident memory of this process so far; `None` where the system does not tell.
 pub fn peak_memory_bytes() -> Option<u64> {
-    high_water_mark(&std::fs::read_to_string("/proc/self/status").ok()?)
+    memory("VmHWM:", &std::fs::read_to_string("/proc/self/status").ok()?)
 }
 
-/// The line `VmHWM: 6232 kB` of Linux's process status; its kB are 1024 bytes.
-fn high_water_mark(status: &str) -> Option<u64> {
-    let value = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+/// Resident memory of this process now; `None` where the system does not tell.
+pub fn resident_memory_bytes() -> Option<u64> {
+    memory("VmRSS:", &std::fs::read_to_string("/proc/self/status").ok()?)
+}
+
+/// A line such as `VmHWM: 6232 kB` of Linux's process status; its kB are 1024 bytes.
+fn memory(name: &str, status: &str) -> Option<u64> {
+    let value = status.lines().find_map(|line| line.strip_prefix(name))?;
     let kilobytes: u64 = value.trim().strip_suffix("kB")?.trim().parse().ok()?;
     kilobytes.checked_mul(1024)
 }
@@ -244,9 +249,11 @@ mod tests {
 
     #[test]
     fn peak_memory_is_read_in_bytes_or_unknown() {
-        assert_eq!(high_water_mark("VmPeak:\t 9 kB\nVmHWM:\t    6232 kB\n"), Some(6232 * 1024));
-        assert_eq!(high_water_mark("VmHWM: much\n"), None);
-        assert_eq!(high_water_mark(""), None);
+        let status = "VmPeak:\t 9 kB\nVmHWM:\t    6232 kB\nVmRSS:\t 17 kB\n";
+        assert_eq!(memory("VmHWM:", status), Some(6232 * 1024));
+        assert_eq!(memory("VmRSS:", status), Some(17 * 1024));
+        assert_eq!(memory("VmHWM:", "VmHWM: much\n"), None);
+        assert_eq!(memory("VmHWM:", ""), None);
     }
 
     #[test]

@@ -12,30 +12,40 @@
 //! The order in which the servers start does not matter: a worker without NATS is live and not ready; without Redis or
 //! Postgres it works all the same.
 
+mod account;
 mod backfills;
+pub mod backlog;
 mod dispatcher;
 mod failpoint;
+mod gauges;
+pub mod goodput;
+mod gpu;
 mod health;
 mod intake;
+mod ledger;
 mod presence;
 mod run;
 mod startup;
 mod undertaker;
 pub mod vitals;
+mod watchdog;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
 use self::dispatcher::Ending;
+use self::goodput::GoodputClerk;
 use self::vitals::{SharedVitals, Vitals};
+use self::watchdog::{Guard, Guarded};
 use crate::broker::lease::LeaseSettings;
 use crate::broker::nats::{Broker, BrokerError};
 use crate::config::Settings;
 use crate::runtime::StartError;
 use crate::scheduler::Policy;
 use crate::store::StoreError;
+use crate::telemetry::{Sla, Telemetry, TelemetryError};
 
 /// How long the last words to a server may take.
 const FAREWELL: Duration = Duration::from_secs(5);
@@ -60,12 +70,26 @@ pub enum WorkerError {
         /// What the system says.
         cause: std::io::Error,
     },
+    /// Metrics and traces, by their settings.
+    #[error(transparent)]
+    Telemetry(#[from] TelemetryError),
     /// A task of ours broke off.
     #[error("a part of the worker broke off: {0}")]
     Broken(#[from] tokio::task::JoinError),
     /// The engine is stuck.
     #[error("the engine is stuck in a step; start the worker again, its jobs go to others meanwhile")]
     Stuck,
+    /// An idle worker cannot end its machine.
+    #[error(
+        "idle and drained, but the stop hook failed {tries} times, the last time because {cause}; the machine still runs: \
+         end it, or correct section `watchdog`"
+    )]
+    StopHook {
+        /// How often it was tried.
+        tries: u32,
+        /// What went wrong the last time.
+        cause: String,
+    },
 }
 
 /// How a worker ended.
@@ -75,6 +99,8 @@ pub enum Ended {
     Drained,
     /// It was asked twice, and has handed back all it had at once.
     Aborted,
+    /// It was idle for long, and has ended its machine as the settings say.
+    Idle,
 }
 
 /// Requests to stop.
@@ -92,22 +118,40 @@ pub async fn run(
     work: tokio::runtime::Handle,
     stop: Stop,
 ) -> Result<Ended, WorkerError> {
+    let started = Instant::now();
     let name = settings.worker.name.clone().unwrap_or_else(startup::made_up_name);
     let vitals = SharedVitals::new(Vitals::new(name.clone()));
+    let telemetry = Telemetry::start(&settings, &name)?;
+    gauges::of_vitals(&telemetry, &vitals, &settings);
+    let goodput = GoodputClerk::new(Sla { ttft: settings.goodput.ttft }, Duration::ZERO);
+    gauges::of_window(&telemetry, &goodput);
     if let Some(listen) = settings.health.listen {
-        let at = health::serve(listen, vitals.clone()).await;
+        let at = health::serve(listen, vitals.clone(), telemetry.clone()).await;
         let at = at.map_err(|cause| WorkerError::Health { listen, cause })?;
         tracing::info!(%at, "health is served");
     }
     tracing::info!(worker = name, version = env!("CARGO_PKG_VERSION"), "starting");
     let broker = Broker::connect_patiently(&settings.nats, &name).await?;
     let begun = tokio::select! {
-        begun = startup::begin(&settings, &name, &broker, &vitals, &work) => begun?,
+        begun = startup::begin(&settings, &name, &broker, &vitals, (&telemetry, &goodput), &work) => begun?,
         () = stop.drain.cancelled() => return Ok(Ended::Drained),
         () = stop.abort.cancelled() => return Ok(Ended::Aborted),
     };
-    let ending = begun.dispatcher.run(begun.reports, begun.cancels, stop.drain, stop.abort).await;
+    // Its own, so that the first signal to a worker that drains by itself does not count as the second.
+    let drain = stop.drain.child_token();
+    let guarded = Guarded {
+        settings: Arc::clone(&settings),
+        name: name.clone(),
+        broker: broker.clone(),
+        vitals: vitals.clone(),
+        gpus: begun.gpus,
+        backfills: begun.backfills,
+    };
+    let guard = Guard::new(guarded, started);
+    let guard = tokio::spawn(guard.watch(drain.clone(), begun.background.clone()));
+    let ending = begun.dispatcher.run(begun.reports, begun.cancels, drain, stop.abort.clone()).await;
     begun.background.cancel();
+    begun.ledger.end(ending.name());
     let rows = async {
         if let Some(writer) = begun.metrics {
             let report = writer.close_within(FAREWELL).await;
@@ -123,7 +167,8 @@ pub async fn run(
         }
         broker.flush().await;
     };
-    let (told, ()) = tokio::join!(tokio::time::timeout(FAREWELL, farewell), rows);
+    let spans = telemetry.shutdown(FAREWELL);
+    let (told, (), ()) = tokio::join!(tokio::time::timeout(FAREWELL, farewell), rows, spans);
     if told.is_err() {
         tracing::warn!("left without a word to nats: it did not listen");
     }
@@ -135,6 +180,7 @@ pub async fn run(
         "ended"
     );
     match ending {
+        Ending::Drained if !stop.drain.is_cancelled() => guard.await?.finish(&stop).await,
         Ending::Drained => Ok(Ended::Drained),
         Ending::Aborted => Ok(Ended::Aborted),
         Ending::Stuck => Err(WorkerError::Stuck),

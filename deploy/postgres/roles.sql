@@ -2,7 +2,8 @@
 -- harmless. Passwords are not set here: ALTER ROLE maitred_owner PASSWORD '…'; and so for the others.
 --
 -- maitred_owner   runs the migrations (`maitred init`), owns the tables
--- maitred_writer  workers: adds rows; cannot change, delete or drop anything
+-- maitred_writer  workers: adds rows; cannot change or drop anything, and let go only of what is past retention, by
+--                 the function let_go_of_metrics
 -- maitred_reader  people and dashboards: the views, not the rows
 DO $$
 DECLARE
@@ -28,13 +29,22 @@ BEGIN
     FOR relation IN
         SELECT relname, relkind FROM pg_class
         WHERE relnamespace = 'public'::regnamespace
-          AND relname IN ('llm_metrics', 'analysis_metrics', 'goodput_windows', 'workers',
-                          'token_saving', 'hour_of_day', 'lane_service', 'worker_goodput')
+          AND relname IN ('llm_metrics', 'analysis_metrics', 'goodput_windows', 'workers', 'job_metrics',
+                          'gpu_samples', 'dead_letters', 'worker_ends',
+                          'token_saving', 'hour_of_day', 'lane_service', 'worker_goodput', 'worker_lives',
+                          'sla_by_lane_and_size', 'job_hours', 'restaurant_cost', 'report_jobs', 'report_requests',
+                          'report_windows', 'report_gpus', 'report_dead_letters', 'report_workers')
     LOOP
         IF relation.relkind = 'v' THEN
             EXECUTE format('GRANT SELECT ON %I TO maitred_reader', relation.relname);
+            IF relation.relname LIKE 'report\_%' THEN
+                EXECUTE format('GRANT SELECT ON %I TO maitred_writer', relation.relname);
+            END IF;
         ELSE
             EXECUTE format('GRANT INSERT, SELECT ON %I TO maitred_writer', relation.relname);
         END IF;
     END LOOP;
+    IF to_regprocedure('public.let_go_of_metrics(interval, bigint)') IS NOT NULL THEN
+        GRANT EXECUTE ON FUNCTION public.let_go_of_metrics(interval, bigint) TO maitred_writer;
+    END IF;
 END $$;

@@ -68,6 +68,10 @@ enum What {
     Sweep(scenario::sweep::Options),
     /// A fleet over NATS: waiting in the broker counts; how many waiting jobs a worker should hold
     Fleet(scenario::fleet::Options),
+    /// How soon a scaler reacts and what it costs on a day, in virtual time: no model, figures are simulated
+    Autoscale(scenario::autoscale::Options),
+    /// What telemetry costs: pairs of runs with it and without it
+    Telemetry(scenario::telemetry::Options),
 }
 
 impl Common {
@@ -123,5 +127,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<()> {
         #[cfg(feature = "llama")]
         What::Sweep(options) => scenario::sweep::run(&common, &options).await,
         What::Fleet(options) => Box::pin(scenario::fleet::run(&common, &options)).await,
+        What::Autoscale(options) => scenario::autoscale::run(&common, &options),
+        What::Telemetry(options) => Box::pin(scenario::telemetry::run(&common, &options)).await,
     }
 }

@@ -10,8 +10,10 @@
 //! | `sweep` | which engine settings pay |
 //! | `stress` | whether anything breaks in the smallest context |
 //! | `fleet` | workers over NATS |
+//! | `autoscale` | what a scaler makes of a day, against fleets of a fixed size, in virtual time |
 
 pub mod arrivals;
+pub mod autoscale;
 pub mod cli;
 #[cfg(feature = "llama")]
 pub mod embedded;

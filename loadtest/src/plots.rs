@@ -4,14 +4,15 @@
 //! says what is missing, not an empty picture.
 
 mod canvas;
-mod scale;
+mod fleet;
 
 use std::path::Path;
 
 use anyhow::{Context, bail};
+use maitred::report::scale::Scale;
 
 use self::canvas::{Page, Panel, Words};
-use self::scale::Scale;
+pub use self::fleet::{FleetOverDay, Moment, compliance_against_cost, fleets_over_day};
 use crate::sample::Size;
 
 const WIDTH: u32 = 900;

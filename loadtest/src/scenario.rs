@@ -2,6 +2,7 @@
 
 #[cfg(feature = "llama")]
 pub mod ablation;
+pub mod autoscale;
 pub mod fleet;
 #[cfg(feature = "llama")]
 pub mod growth;
@@ -18,3 +19,4 @@ pub mod smoke;
 pub mod stress;
 #[cfg(feature = "llama")]
 pub mod sweep;
+pub mod telemetry;

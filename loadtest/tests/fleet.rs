@@ -10,6 +10,7 @@ use maitred_loadtest::fleet::{
 };
 use maitred_loadtest::jobs::{Mix, Timed, mixed};
 use maitred_loadtest::sample::Sample;
+use maitred_loadtest::scenario::telemetry::pair;
 use maitred_testkit::{Nats, skipped};
 
 const JOBS: usize = 30;
@@ -168,4 +169,14 @@ async fn look_aheads_are_compared_over_the_same_trace() {
         assert_whole(&one.samples, &spread());
     }
     assert_eq!((compared.len(), told), (2, vec![0, 8]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_telemetry_costs_is_measured_over_the_same_work() {
+    let Some(local) = quick(1) else { return };
+    let pair = Box::pin(pair(&local, &jobs(), false, 0.05, PATIENCE)).await.unwrap();
+    assert_eq!(pair.on.tokens, pair.off.tokens, "both sides did the same");
+    assert!(pair.on.tokens > 0 && pair.on.scrapes > 0 && pair.off.scrapes == 0);
+    assert!(pair.on.wall > 0.0 && pair.off.wall > 0.0);
+    assert!(pair.on.cpu.is_some_and(|cpu| cpu > 0.0), "{pair:?}");
 }

@@ -67,6 +67,13 @@ pub struct RequestRecord {
     pub outcome: Result<(), String>,
 }
 
+impl RequestRecord {
+    /// Whether words were to be written; else label probabilities were read.
+    pub fn is_generation(&self) -> bool {
+        matches!(self.purpose, "summary" | "strengths")
+    }
+}
+
 /// What reading or writing cost.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Cost {
@@ -74,6 +81,8 @@ pub struct Cost {
     pub usage: Usage,
     /// Each request.
     pub requests: Vec<RequestRecord>,
+    /// From when to when reviews were selected, on the engine's clock; absent where all are read.
+    pub selected: Option<(Duration, Duration)>,
 }
 
 impl Cost {
@@ -81,6 +90,7 @@ impl Cost {
     pub fn add(&mut self, other: Self) {
         self.usage.add(&other.usage);
         self.requests.extend(other.requests);
+        self.selected = self.selected.or(other.selected);
     }
 
     /// Takes note of a request.

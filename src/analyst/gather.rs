@@ -38,13 +38,18 @@ impl<S: FactStore> Analyst<S> {
         cost.usage.reviews += job.reviews.len() as u32;
         let in_scope: Vec<usize> = match asked.scope {
             Scope::All => (0..job.reviews.len()).collect(),
-            Scope::Selected => match self.selected(job, reader, asked.top_k, ticket, cost).await {
-                Ok(selected) => selected,
-                Err(error) => {
-                    let failed = job.reviews.len();
-                    return Gathered { read: vec![], failed, failure: Some(error), tokens: 0 };
+            Scope::Selected => {
+                let begun = self.reader.engine().now();
+                let selected = self.selected(job, reader, asked.top_k, ticket, cost).await;
+                cost.selected = Some((begun, self.reader.engine().now()));
+                match selected {
+                    Ok(selected) => selected,
+                    Err(error) => {
+                        let failed = job.reviews.len();
+                        return Gathered { read: vec![], failed, failure: Some(error), tokens: 0 };
+                    }
                 }
-            },
+            }
         };
         let texts: Vec<&str> = in_scope.iter().map(|&index| job.reviews[index].text.as_str()).collect();
         let facts = facts::of(&self.reader, reader, self.store.as_ref(), &texts, ticket, cost).await;

@@ -7,40 +7,65 @@ use time::OffsetDateTime;
 
 use crate::analysis::reader::RequestRecord;
 use crate::analyst::Worked;
+use crate::config::Settings;
 use crate::job::{Analysis, Job};
-use crate::result::Usage;
-use crate::scheduler::Lane;
+use crate::result::{AnalysisResult, Usage};
+use crate::scheduler::{DeviceClass, Lane};
 use crate::store::metric_writer::MetricSink;
 use crate::store::metrics::{
-    AnalysisMetric, GoodputWindow, MetricRow, RequestKind, RequestMetric, RequestTimes,
+    AnalysisMetric, JobMetric, JobStamps, MetricRow, RequestKind, RequestMetric, RequestTimes,
 };
-use crate::telemetry::goodput::Window;
+use crate::telemetry::goodput::Sla;
 
 /// Which worker an embedded run is.
 pub const WORKER: &str = "embedded";
 
+/// Who works: the same in all rows of a worker.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Maker {
+    /// Its name.
+    pub worker: String,
+    /// What kind of device its model runs on.
+    pub device: &'static str,
+    /// Digest of the settings that bear on speed and findings.
+    pub config: String,
+    /// What counts as good service.
+    pub sla: Sla,
+}
+
+impl Maker {
+    /// A worker of that name under these settings.
+    pub fn new(worker: String, device: DeviceClass, settings: &Settings) -> Self {
+        let sla = Sla { ttft: settings.goodput.ttft };
+        Self { worker, device: device.name(), config: settings.fingerprint(), sla }
+    }
+}
+
 /// What a row says of the job's way besides what working it gave.
 #[derive(Debug, Clone, Copy)]
 pub struct Source<'a> {
+    /// Who worked it.
+    pub maker: &'a Maker,
     /// Identity of the result.
     pub result_id: &'a str,
-    /// Who worked it.
-    pub worker: &'a str,
     /// The lane it came in; absent if it came from a file.
     pub lane: Option<Lane>,
     /// The trace it belongs to.
     pub trace_id: Option<&'a str>,
+    /// How often the server had delivered it; absent if it came from a file.
+    pub deliveries: Option<u64>,
 }
 
 impl<'a> Source<'a> {
     /// A job from a file.
-    pub fn file(job: &'a Job) -> Self {
-        Self { result_id: &job.job_id, worker: WORKER, lane: None, trace_id: None }
+    pub fn file(maker: &'a Maker, job: &'a Job) -> Self {
+        Self { maker, result_id: &job.job_id, lane: None, trace_id: None, deliveries: None }
     }
 }
 
-/// Offers a row for each request and each analysis of the job.
-pub fn offer(sink: &MetricSink, job: &Job, worked: &Worked, source: Source<'_>) {
+/// Offers a row for the job, and for each of its requests and analyses. `published`: when its result was stored, on the
+/// engine's clock.
+pub fn offer(sink: &MetricSink, job: &Job, worked: &Worked, source: Source<'_>, published: Duration) {
     let created_at = OffsetDateTime::now_utc();
     for (number, record) in worked.cost.requests.iter().enumerate() {
         sink.offer(MetricRow::Request(request(number, record, job, worked, source, created_at)));
@@ -50,12 +75,58 @@ pub fn offer(sink: &MetricSink, job: &Job, worked: &Worked, source: Source<'_>) 
             sink.offer(MetricRow::Analysis(row));
         }
     }
+    let prefilled = worked.cost.requests.iter().filter(|record| record.outcome.is_ok());
+    let stamps = JobStamps {
+        received: worked.arrived,
+        admitted: worked.cost.first_admission(),
+        first_token: worked.cost.first_output(),
+        prefilled: prefilled.map(|record| record.timing.first_output).max(),
+        published,
+    };
+    let within_sla = source.maker.sla.verdict(&worked.sample());
+    sink.offer(MetricRow::Job(job_row(job, &worked.result, source, stamps, within_sla, created_at)));
 }
 
-/// Offers the run's goodput.
-pub fn offer_window(sink: &MetricSink, window: Window) {
-    let row = GoodputWindow { worker: WORKER.into(), ended_at: OffsetDateTime::now_utc(), window };
-    sink.offer(MetricRow::Goodput(row));
+/// Offers the row of a job that ended without work: stale, or cancelled. The service level says nothing of it.
+pub fn offer_unworked(
+    sink: &MetricSink,
+    job: &Job,
+    result: &AnalysisResult,
+    source: Source<'_>,
+    received: Duration,
+    published: Duration,
+) {
+    let stamps = JobStamps { received, admitted: None, first_token: None, prefilled: None, published };
+    sink.offer(MetricRow::Job(job_row(job, result, source, stamps, None, OffsetDateTime::now_utc())));
+}
+
+fn job_row(
+    job: &Job,
+    result: &AnalysisResult,
+    source: Source<'_>,
+    stamps: JobStamps,
+    within_sla: Option<bool>,
+    created_at: OffsetDateTime,
+) -> JobMetric {
+    JobMetric {
+        job_id: job.job_id.clone(),
+        result_id: source.result_id.into(),
+        restaurant_id: job.restaurant_id.clone(),
+        worker: source.maker.worker.clone(),
+        lane: source.lane,
+        trace_id: source.trace_id.map(str::to_owned),
+        outcome: result.outcome.clone(),
+        model: result.model.name.clone(),
+        prompt_version: result.model.prompt_version.clone(),
+        device: source.maker.device.into(),
+        config: source.maker.config.clone(),
+        deliveries: source.deliveries,
+        stamps,
+        within_sla,
+        // One that is unchanged has looked at none of its reviews, and is of its size all the same.
+        usage: Usage { reviews: job.reviews.len() as u32, ..result.usage },
+        created_at,
+    }
 }
 
 fn request(
@@ -68,22 +139,20 @@ fn request(
 ) -> RequestMetric {
     let since = |at: Duration| at.saturating_sub(worked.arrived);
     let answered = record.outcome.is_ok();
-    let kind = match record.purpose {
-        "summary" | "strengths" => RequestKind::Generation,
-        _ => RequestKind::Probe,
-    };
+    let kind = if record.is_generation() { RequestKind::Generation } else { RequestKind::Probe };
     RequestMetric {
         // A rerun of the same job asks anew: the engine's clock keeps its requests apart from the first run's.
         request_id: format!("{}-{number}", created_at.unix_timestamp_nanos()),
         job_id: job.job_id.clone(),
         result_id: source.result_id.into(),
         restaurant_id: job.restaurant_id.clone(),
-        worker: source.worker.into(),
+        worker: source.maker.worker.clone(),
         lane: source.lane,
         trace_id: source.trace_id.map(str::to_owned),
         analysis: Cow::Borrowed(record.purpose),
         kind,
         model: worked.result.model.name.clone(),
+        received: worked.arrived,
         times: RequestTimes {
             admitted: answered.then(|| since(record.timing.admitted)),
             first: answered.then(|| since(record.timing.first_output)),
@@ -111,13 +180,13 @@ fn analysis_row(
     created_at: OffsetDateTime,
 ) -> Option<AnalysisMetric> {
     let result = &worked.result;
-    let own = own_usage(analysis, is_first, job, worked);
+    let (own, unanswered) = own_usage(analysis, is_first, job, worked);
     let queue = worked.cost.first_admission().map_or(Duration::ZERO, |at| at.saturating_sub(worked.arrived));
     Some(AnalysisMetric {
         job_id: job.job_id.clone(),
         result_id: source.result_id.into(),
         restaurant_id: job.restaurant_id.clone(),
-        worker: source.worker.into(),
+        worker: source.maker.worker.clone(),
         lane: source.lane,
         trace_id: source.trace_id.map(str::to_owned),
         analysis,
@@ -127,13 +196,15 @@ fn analysis_row(
         processing: worked.finished.saturating_sub(worked.arrived).saturating_sub(queue),
         queue,
         ttft: worked.cost.first_output().map(|at| at.saturating_sub(worked.arrived)),
+        error_count: unanswered,
+        warning_count: own.claims_written.saturating_sub(own.claims_kept),
         usage: own,
-        warning_count: worked.cost.requests.iter().filter(|record| record.outcome.is_err()).count() as u32,
         created_at,
     })
 }
 
-fn own_usage(analysis: Analysis, is_first: bool, job: &Job, worked: &Worked) -> Usage {
+/// What is charged to the analysis, and how many of its requests were not answered.
+fn own_usage(analysis: Analysis, is_first: bool, job: &Job, worked: &Worked) -> (Usage, u32) {
     let is_own = |purpose: &str| match analysis {
         Analysis::Summary => purpose == "summary",
         Analysis::Strengths => purpose == "strengths",
@@ -142,9 +213,11 @@ fn own_usage(analysis: Analysis, is_first: bool, job: &Job, worked: &Worked) -> 
     let is_shared = |purpose: &str| purpose != "summary" && purpose != "strengths";
     let asked = |analysis| job.analyses.contains(&analysis);
     let mut usage = Usage::default();
+    let mut unanswered = 0;
     for record in &worked.cost.requests {
         if is_own(record.purpose) || (is_first && is_shared(record.purpose)) {
             usage.requests += 1;
+            unanswered += u32::from(record.outcome.is_err());
             usage.prompt_tokens += u64::from(record.usage.prompt);
             usage.reused_tokens += u64::from(record.usage.reused);
             usage.forced_tokens += u64::from(record.usage.forced);
@@ -164,5 +237,5 @@ fn own_usage(analysis: Analysis, is_first: bool, job: &Job, worked: &Worked) -> 
         usage.claims_written = all.claims_written;
         usage.claims_kept = all.claims_kept;
     }
-    usage
+    (usage, unanswered)
 }

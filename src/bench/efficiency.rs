@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use super::median;
 use super::record::{Log, Recorder};
 use super::workload;
+use crate::analyst::metrics::{Maker, WORKER};
 use crate::config::Settings;
 use crate::embedded::{self, RunOptions};
 use crate::engine::EngineStats;
@@ -22,7 +23,6 @@ use crate::engine::llama::{ContextSettings, LlamaContextBackend, Model};
 use crate::input::JobReader;
 use crate::runtime::{self, Loaded};
 use crate::stats::RunStats;
-use crate::telemetry::goodput::Sla;
 
 /// Figures of the comparison; times in seconds.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -136,7 +136,7 @@ async fn work(
     let options = RunOptions {
         limit,
         concurrent: settings.analysis.concurrent_restaurants,
-        sla: Sla { ttft: settings.goodput.ttft },
+        maker: Maker::new(WORKER.into(), reader.engine().device(), settings),
     };
     let (analyst, stop) = (workload::analyst(reader, settings), CancellationToken::new());
     // The run drops the last handle, so the engine's thread ends, and its contexts are gone before the bare loop's

@@ -192,7 +192,7 @@ pub enum Action {
     Forget(LeaseId),
 }
 
-/// Figures for status and metrics. The first six say what there is now, the others what happened so far.
+/// Figures for status and metrics. The first eight say what there is now, the others what happened so far.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct LeaseCounts {
     /// Leases held: the sum of the next five.
@@ -209,6 +209,8 @@ pub struct LeaseCounts {
     pub settling: usize,
     /// Age of the oldest lease held.
     pub oldest: Duration,
+    /// How long the one that has waited longest to run has waited.
+    pub oldest_queued: Duration,
     /// Deliveries taken in.
     pub received: u64,
     /// Those of them that the server had lent before.

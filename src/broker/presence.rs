@@ -7,6 +7,8 @@
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
+use crate::gpu::GpuSample;
+
 /// One live worker.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Worker {
@@ -45,6 +47,9 @@ pub struct Worker {
     /// It takes no more jobs and ends soon.
     #[serde(default)]
     pub draining: bool,
+    /// Its GPUs.
+    #[serde(default)]
+    pub gpus: Vec<GpuSample>,
     /// Its stores.
     #[serde(default)]
     pub stores: Stores,
@@ -136,6 +141,7 @@ impl Worker {
             queued: 0,
             running: 0,
             draining: false,
+            gpus: Vec::new(),
             stores: Stores::default(),
             pace: Pace::default(),
             totals: Totals::default(),
@@ -154,10 +160,13 @@ mod tests {
             serde_json::from_value(json!({ "name": "w", "started_at": "2026-06-15T12:00:00Z" })).unwrap();
         assert_eq!((least.name.as_str(), least.totals), ("w", Totals::default()));
         let mut json = serde_json::to_value(&least).unwrap();
-        json["gpu"] = json!("a field of the future");
+        json["mood"] = json!("a field of the future");
+        json["gpus"] = json!([{ "device": 1, "utilization": 0.5, "a_field_of_the_future": 1 }]);
         json["totals"] = json!({ "results": 3, "a_field_of_the_future": 1 });
         json["stores"]["redis"] = json!("a_state_of_the_future");
         let newer: Worker = serde_json::from_value(json).unwrap();
         assert_eq!((newer.totals.results, newer.stores.redis), (3, Home::Unknown));
+        let gpu = GpuSample { device: 1, utilization: Some(0.5), ..GpuSample::default() };
+        assert_eq!((least.gpus, newer.gpus), (vec![], vec![gpu]));
     }
 }

@@ -17,6 +17,7 @@ pub mod logging;
 pub mod measure;
 pub mod model;
 pub mod progress;
+pub mod report;
 pub mod results;
 #[cfg(feature = "llama")]
 pub mod run;
@@ -92,6 +93,8 @@ pub enum Command {
     Status(status::StatusArgs),
     /// Find out what is wrong with servers, rights, models and this machine, and how to mend it.
     Doctor(doctor::DoctorArgs),
+    /// Tell what a period was like: jobs, service, goodput, tokens, cost.
+    Report(report::ReportArgs),
     /// Look at jobs that were given up, send them again, or drop them.
     #[command(subcommand)]
     Dlq(dlq::DlqCommand),

@@ -15,6 +15,7 @@ use super::progress::{Done, Progress, suspend};
 use super::text::Style;
 use super::{spent, table};
 use crate::analyst::Analyst;
+use crate::analyst::metrics::{Maker, WORKER};
 use crate::config::{Cache, Settings};
 use crate::embedded::{self, Event, RunOptions};
 use crate::input::JobReader;
@@ -26,7 +27,6 @@ use crate::store::FactStore;
 use crate::store::memory::MemoryFacts;
 use crate::store::metric_writer::{MetricSink, MetricWriter, WriterSettings};
 use crate::store::sqlite::SqliteStore;
-use crate::telemetry::goodput::Sla;
 
 /// Runs the command.
 pub async fn run(args: &AnalyzeArgs, settings: &Settings, quiet: bool) -> anyhow::Result<Exit> {
@@ -80,13 +80,10 @@ async fn work<S: FactStore>(
     let reader = runtime::start(settings, runtime::read_settings(settings)).await?;
     let start_seconds = started.elapsed().as_secs_f64();
     let stalled = reader.engine().stalled();
-    let analyst =
-        Arc::new(Analyst::new(Arc::new(reader), store, settings.analysis.clone(), "embedded".into()));
-    let options = RunOptions {
-        limit: args.limit,
-        concurrent: settings.analysis.concurrent_restaurants,
-        sla: Sla { ttft: settings.goodput.ttft },
-    };
+    let maker = Maker::new(WORKER.into(), reader.engine().device(), settings);
+    let analyst = Arc::new(Analyst::new(Arc::new(reader), store, settings.analysis.clone(), WORKER.into()));
+    let options =
+        RunOptions { limit: args.limit, concurrent: settings.analysis.concurrent_restaurants, maker };
     let stop = stop_on_interrupt();
     let style = Style::of_stdout();
     let watched = input.progress();

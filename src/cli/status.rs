@@ -14,6 +14,7 @@ use crate::broker::nats::Broker;
 use crate::broker::presence::{Home, Worker};
 use crate::broker::status::{LaneStatus, Running, Status, Stream};
 use crate::config::Settings;
+use crate::gpu::GpuSample;
 
 /// How often `--watch` looks.
 const BEAT: Duration = Duration::from_secs(2);
@@ -72,6 +73,9 @@ fn text(status: &Status, style: Style) -> String {
         lanes(status, style),
         workers(status, style),
     ];
+    if status.workers.iter().any(|worker| !worker.gpus.is_empty()) {
+        blocks.push(gpus(&status.workers, style));
+    }
     if !status.backfills.is_empty() {
         blocks.push(backfills(&status.backfills, style));
     }
@@ -170,6 +174,37 @@ fn state(worker: &Worker) -> String {
     let away = stores.into_iter().filter(|(_, home)| *home == Home::Down).map(|(text, _)| text);
     let all: Vec<&str> = worker.draining.then_some("draining").into_iter().chain(away).collect();
     if all.is_empty() { "working".to_owned() } else { all.join(", ") }
+}
+
+fn gpus(workers: &[Worker], style: Style) -> String {
+    let heads = [
+        ("gpu of", Align::Left),
+        ("no.", Align::Right),
+        ("name", Align::Left),
+        ("busy", Align::Right),
+        ("memory", Align::Right),
+        ("power", Align::Right),
+        ("temp.", Align::Right),
+    ];
+    // What a GPU does not tell, or not now, is not zero.
+    let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
+    let memory = |gpu: &GpuSample| {
+        let gib = |bytes: u64| bytes as f64 / f64::from(1 << 30);
+        Some(format!("{:.1}/{:.0} GiB", gib(gpu.memory_used_bytes?), gib(gpu.memory_total_bytes?)))
+    };
+    let row = |worker: &Worker, gpu: &GpuSample| {
+        vec![
+            worker.name.clone(),
+            gpu.device.to_string(),
+            gpu.name.clone(),
+            or_dash(gpu.utilization.map(percent)),
+            or_dash(memory(gpu)),
+            or_dash(gpu.power_watts.map(|watts| format!("{watts:.0} W"))),
+            or_dash(gpu.temperature_celsius.map(|degrees| format!("{degrees:.0} °C"))),
+        ]
+    };
+    let rows = workers.iter().flat_map(|worker| worker.gpus.iter().map(move |gpu| row(worker, gpu)));
+    list(&heads, &rows.collect::<Vec<_>>(), style)
 }
 
 fn backfills(running: &[Running], style: Style) -> String {

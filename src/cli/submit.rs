@@ -9,7 +9,7 @@ mod wait;
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::path::PathBuf;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use clap::Args;
@@ -31,10 +31,13 @@ use crate::embedded::read_in_background;
 use crate::input::{Columns, Format, InputOptions, JobReader, JobTemplate};
 use crate::job::{Job, JobOptions, Scope};
 use crate::scheduler::Lane;
-use crate::telemetry::TraceContext;
+use crate::telemetry::spans::submitted;
+use crate::telemetry::{TraceContext, Traces};
 
 /// Jobs on the way to the server at a time.
 const IN_FLIGHT: usize = 32;
+/// How long the end of the command waits for a collector to take its spans.
+const FAREWELL: Duration = Duration::from_secs(5);
 
 /// Publish the restaurants of a file as jobs for the fleet.
 #[derive(Debug, Clone, Args)]
@@ -140,7 +143,11 @@ pub async fn run(args: &SubmitArgs, settings: &Settings, quiet: bool) -> anyhow:
     // Before the first job, so that no result comes too early to be seen.
     let since = if args.wait { Some(broker.now().await?) } else { None };
     let stop = stop_on_interrupt();
-    let sent = publish(args, &broker, input, quiet, &stop).await?;
+    let traces = Traces::start(&settings.telemetry, "maitred submit")?;
+    let ratio = settings.telemetry.trace_ratio;
+    let sent = publish(args, &broker, input, quiet, (&traces, ratio), &stop).await;
+    traces.shutdown(FAREWELL).await;
+    let sent = sent?;
     let mut exit = if sent.refused > 0 { Exit::Failed } else { Exit::Ok };
     say_sent(args, &sent)?;
     if sent.interrupted {
@@ -164,6 +171,7 @@ async fn publish(
     broker: &Broker,
     input: JobReader,
     quiet: bool,
+    (traces, ratio): (&Traces, f64),
     stop: &CancellationToken,
 ) -> anyhow::Result<Sent> {
     let mut progress = Progress::start(input.progress().total, quiet, Instant::now());
@@ -195,9 +203,15 @@ async fn publish(
             read = jobs.recv(), if more && flying.len() < IN_FLIGHT => match read {
                 Some((Ok(job), bytes)) => {
                     let job = args.complete(job, OffsetDateTime::now_utc());
-                    let trace = TraceContext::root(&mut random);
+                    let trace = TraceContext::root_sampled(&mut random, ratio);
                     flying.push(async move {
+                        let (start, begun) = (OffsetDateTime::now_utc(), Instant::now());
                         let outcome = broker.submit(&job, args.lane, trace).await;
+                        if traces.is_on() {
+                            let failure = outcome.as_ref().err().map(SendError::to_string);
+                            let when = (start, begun.elapsed());
+                            traces.offer([submitted(trace, &job, args.lane, when, failure)]);
+                        }
                         (job, bytes, outcome)
                     });
                 }

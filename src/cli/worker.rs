@@ -17,7 +17,8 @@ const WORK_THREADS: usize = 2;
 /// Take jobs from the queue and work them.
 ///
 /// The first SIGTERM or interrupt drains: no more jobs are taken, queued ones are handed back, running ones finish
-/// within `worker.grace`. The second one hands everything back at once.
+/// within `worker.grace`. The second one hands everything back at once. With `watchdog.enabled` a worker that is idle for
+/// long drains and ends by itself.
 #[derive(Debug, Clone, clap::Args)]
 pub struct WorkerArgs {
     /// Name in results, metrics and `maitred status`.
@@ -56,7 +57,7 @@ pub fn run(settings: &Settings) -> anyhow::Result<Exit> {
     work.shutdown_timeout(Duration::from_secs(1));
     io.shutdown_timeout(Duration::from_secs(1));
     Ok(match ended? {
-        Ended::Drained => Exit::Ok,
+        Ended::Drained | Ended::Idle => Exit::Ok,
         Ended::Aborted => Exit::Interrupted,
     })
 }

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::reader::Reader;
+use super::reader::{Reader, parse_duration};
 use super::secret::{Secret, SecretUrl};
 use super::unless;
 use crate::scheduler::Lane;
@@ -58,6 +58,8 @@ pub struct RedisSettings {
 pub struct PostgresSettings {
     /// The server; `None`: metrics are kept in this process.
     pub url: Option<Secret>,
+    /// How long rows are kept; `None`: for ever.
+    pub retention: Option<Duration>,
 }
 
 /// `[worker]`.
@@ -190,7 +192,12 @@ impl RedisSettings {
 
 impl PostgresSettings {
     pub(super) fn read(read: &mut Reader<'_>) -> Self {
-        Self { url: secret(read, "postgres.url", "postgres.url_file") }
+        let allowed = "a duration of a day or more such as \"90d\", or \"none\"";
+        let retention = read.value("postgres.retention", allowed, |text| match text {
+            "none" => Some(None),
+            text => parse_duration(text).filter(|keep| *keep >= Duration::from_hours(24)).map(Some),
+        });
+        Self { url: secret(read, "postgres.url", "postgres.url_file"), retention }
     }
 }
 
@@ -252,12 +259,12 @@ impl SimSettings {
 }
 
 /// A URL in the settings or in a file; the file wins, because somebody mounted it on purpose.
-fn secret(read: &mut Reader<'_>, value: &'static str, file: &'static str) -> Option<Secret> {
+pub(super) fn secret(read: &mut Reader<'_>, value: &'static str, file: &'static str) -> Option<Secret> {
     let url = unless(read.text(value), "none").map(|url| Secret::Value(SecretUrl::new(url)));
     path(read, file).map(Secret::File).or(url)
 }
 
-fn path(read: &mut Reader<'_>, key: &'static str) -> Option<PathBuf> {
+pub(super) fn path(read: &mut Reader<'_>, key: &'static str) -> Option<PathBuf> {
     unless(read.text(key), "none").map(PathBuf::from)
 }
 

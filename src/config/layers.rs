@@ -1,6 +1,6 @@
 //! Raw settings: where each value comes from, before anyone asks whether it is a good one.
 //!
-//! Later layers win: defaults, file, environment, flags. The merging is the `config` crate's, whose values carry
+//! Later layers win: defaults, variables of a common standard, file, environment, flags. The merging is the `config` crate's, whose values carry
 //! an origin; its own environment source is not used because it calls every variable "the environment", and a
 //! person looking for a wrong value needs the variable's name.
 
@@ -15,6 +15,9 @@ use super::{ConfigError, Override, Problem};
 /// The program's defaults, and with them the list of keys there are.
 const DEFAULTS: &str = include_str!("defaults.toml");
 const PREFIX: &str = "MAITRED__";
+/// Variables that other programs know too, and the keys they stand for. They come right after the defaults: whoever
+/// writes one of ours means us.
+const STANDARD: [(&str, &str); 1] = [("OTEL_EXPORTER_OTLP_ENDPOINT", "telemetry.otlp_endpoint")];
 
 /// One key with the value in force.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -87,7 +90,7 @@ impl Layers {
         flags: &[Override],
     ) -> Result<Self, ConfigError> {
         let defaults = Layer::defaults();
-        let mut layers = vec![defaults.clone()];
+        let mut layers = vec![defaults.clone(), Layer::standard(environment)];
         if let Some(path) = file {
             layers.push(Layer::file(path)?);
         }
@@ -137,6 +140,14 @@ impl Layer {
             .parse(Some(&origin), &text)
             .map_err(|e| ConfigError::Syntax { path: path.to_owned(), message: e.to_string() })?;
         Ok(Self(values))
+    }
+
+    fn standard(variables: &[(String, String)]) -> Self {
+        let values = STANDARD.iter().filter_map(|(name, key)| {
+            let (_, value) = variables.iter().find(|(other, value)| other == name && !value.is_empty())?;
+            Some(((*key).to_owned(), Value::new(Some(&format!("environment {name}")), value.as_str())))
+        });
+        Self(values.collect())
     }
 
     fn environment(variables: &[(String, String)]) -> Self {

@@ -57,9 +57,7 @@ impl<'a> Reader<'a> {
 
     /// A duration that is not zero.
     pub fn duration(&mut self, key: &'static str) -> Duration {
-        self.value(key, "a duration above zero such as \"500ms\", \"2s\" or \"5m\"", |text| {
-            humantime_serde::re::humantime::parse_duration(text).ok().filter(|d| !d.is_zero())
-        })
+        self.value(key, "a duration above zero such as \"500ms\", \"2s\" or \"5m\"", parse_duration)
     }
 
     /// A size in bytes that is not zero and that this machine can address.
@@ -99,4 +97,9 @@ impl<'a> Reader<'a> {
         // hold them and defaults.toml together.
         &self.layers.in_force[key]
     }
+}
+
+/// A duration that is not zero.
+pub fn parse_duration(text: &str) -> Option<Duration> {
+    humantime_serde::re::humantime::parse_duration(text).ok().filter(|duration| !duration.is_zero())
 }

@@ -112,6 +112,9 @@ fn a_value_of_the_wrong_shape_is_named(#[case] text: &str, #[case] key: &str) {
 #[case("MAITRED__ANALYSIS__NEGATIVE_THRESHOLD", "0.7", "`analysis.positive_threshold` (0.6)")]
 #[case("MAITRED__LIMITS__BYTES_PER_JOB", "lots", "64 MiB")]
 #[case("MAITRED__MODELS__LANGUAGE", " ", "not empty")]
+#[case("MAITRED__TELEMETRY__OTLP_ENDPOINT", "collector:4318", "a URL such as")]
+#[case("MAITRED__TELEMETRY__OTLP_ENDPOINT", "http://", "a URL such as")]
+#[case("MAITRED__TELEMETRY__TRACE_RATIO", "1.5", "from 0 to 1")]
 fn a_bad_value_says_what_is_allowed_and_where_it_stands(
     #[case] name: &str,
     #[case] value: &str,
@@ -123,6 +126,21 @@ fn a_bad_value_says_what_is_allowed_and_where_it_stands(
     assert!(message.contains(allowed), "{message}");
     assert!(message.contains(&format!("environment {name}")), "{message}");
     assert!(message.contains(&format!("`{value}`")), "{message}");
+}
+
+#[test]
+fn the_collector_that_everybody_is_told_of_counts_unless_ours_is_told_otherwise() {
+    let endpoint = |file: Option<&Path>, variables: &[(&str, &str)]| {
+        Config::load(file, &environment(variables), &[]).unwrap().settings.telemetry.otlp_endpoint
+    };
+    let common = ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector:4318/");
+    assert_eq!(endpoint(None, &[]), None);
+    assert_eq!(endpoint(None, &[("OTEL_EXPORTER_OTLP_ENDPOINT", "")]), None, "an empty variable is none");
+    assert_eq!(endpoint(None, &[common]).as_deref(), Some("http://collector:4318"));
+    let none = file("[telemetry]\notlp_endpoint = \"none\"\n");
+    assert_eq!(endpoint(Some(none.path()), &[common]), None);
+    let ours = ("MAITRED__TELEMETRY__OTLP_ENDPOINT", "https://other:4318");
+    assert_eq!(endpoint(None, &[common, ours]).as_deref(), Some("https://other:4318"));
 }
 
 #[test]
@@ -166,6 +184,38 @@ fn types_of_the_cache_that_do_not_go_with_the_rest_are_refused(#[case] engine: &
 fn types_of_the_cache_that_go_with_the_rest_are_taken(#[case] engine: &str) {
     let file = file(&format!("[engine]\n{engine}"));
     Config::load(Some(file.path()), &[], &[]).unwrap();
+}
+
+#[rstest]
+#[case::no_command("stop = \"command\"", "watchdog.command")]
+#[case::no_url("stop = \"http\"", "watchdog.url")]
+#[case::a_url_that_cannot_be_posted_to("stop = \"http\"\nurl = \"stop.example\"", "watchdog.url")]
+#[case::more_than_all("gpu_idle_percent = 101", "watchdog.gpu_idle_percent")]
+#[case::no_checks("idle_limit = 0", "watchdog.idle_limit")]
+fn a_watchdog_that_could_not_do_what_it_is_for_is_refused(#[case] watchdog: &str, #[case] key: &str) {
+    let file = file(&format!("[watchdog]\n{watchdog}\n"));
+    let found = problems(Config::load(Some(file.path()), &[], &[]).unwrap_err());
+    assert_eq!(found.iter().map(|problem| problem.key.as_str()).collect::<Vec<_>>(), [key]);
+}
+
+#[test]
+fn a_watchdog_s_hook_is_what_the_settings_name() {
+    let stop = |text: &str| {
+        let file = file(&format!("[watchdog]\n{text}\n"));
+        Config::load(Some(file.path()), &[], &[]).unwrap().settings.watchdog.stop
+    };
+    assert_eq!(stop(""), StopHook::Exit);
+    let command = "runpodctl stop pod $RUNPOD_POD_ID";
+    assert_eq!(
+        stop(&format!("stop = \"command\"\ncommand = \"{command}\"")),
+        StopHook::Command(command.into())
+    );
+    let StopHook::Http { url: Secret::File(url), token: Some(token) } =
+        stop("stop = \"http\"\nurl_file = \"/run/secrets/url\"\ntoken_file = \"/run/secrets/token\"")
+    else {
+        panic!("an http hook");
+    };
+    assert_eq!((url, token), ("/run/secrets/url".into(), "/run/secrets/token".into()));
 }
 
 #[test]

@@ -177,13 +177,14 @@ impl<B: Backend> Core<B> {
         let after = self.clock.now();
         let mut step = self.describe(after.saturating_sub(before));
         match outcome {
-            Ok(()) => self.absorb(after),
+            Ok(()) => step.generated_tokens = self.absorb(after),
             Err(BackendError::NoRoom) => self.evict(),
             Err(error @ BackendError::Fatal { .. }) => self.isolate(&error),
         }
         let end = self.clock.now();
         step.read_time = end.saturating_sub(after);
         step.total_time = end.saturating_sub(begun);
+        step.ended = end;
         self.count(&step);
         Some(step)
     }
@@ -375,11 +376,13 @@ impl<B: Backend> Core<B> {
         Step {
             prefill_tokens: self.batch.len() as u32 - decode_tokens,
             decode_tokens,
+            generated_tokens: 0,
             read_tokens: self.batch.iter().filter(|item| item.output).count() as u32,
             sequences: self.feeds.len() as u32,
             decode_time,
             read_time: Duration::ZERO,
             total_time: Duration::ZERO,
+            ended: Duration::ZERO,
         }
     }
 
@@ -394,11 +397,12 @@ impl<B: Backend> Core<B> {
         self.counters.busy_time += step.total_time;
     }
 
-    /// Takes the logits of a decode that worked; answers what is complete.
-    fn absorb(&mut self, now: Duration) {
+    /// Takes the logits of a decode that worked; answers what is complete. Tokens that were sampled.
+    fn absorb(&mut self, now: Duration) -> u32 {
         let feeds = std::mem::take(&mut self.feeds);
+        let mut generated = 0;
         for feed in &feeds {
-            self.running[feed.run].absorb(feed, &mut self.backend, now);
+            generated += self.running[feed.run].absorb(feed, &mut self.backend, now);
         }
         self.feeds = feeds;
         let mut index = 0;
@@ -410,6 +414,7 @@ impl<B: Backend> Core<B> {
                 index += 1;
             }
         }
+        generated
     }
 
     fn settle(&mut self, mut run: Running) {
@@ -419,6 +424,8 @@ impl<B: Backend> Core<B> {
             Ok(mut answer) => {
                 answer.timing.finished = self.clock.now();
                 self.counters.completed += 1;
+                self.counters.forced_tokens += u64::from(answer.usage.forced);
+                self.counters.reused_tokens += u64::from(answer.usage.reused);
                 // A closed reply means that nobody waits any more.
                 let _ = waiting.reply.send(Ok(answer));
             }

@@ -10,7 +10,7 @@ mod embeds;
 mod tests;
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -23,7 +23,7 @@ use super::clock::{Clock, Monotonic};
 use super::core::{Core, CoreCounters, Reply, Step};
 use super::request::{Answer, PrefixId, Request, RequestError};
 use crate::scheduler::cost::Step as CostStep;
-use crate::scheduler::{Arrival, CostModel, DeviceClass, Policy, Seconds, Tokens};
+use crate::scheduler::{Arrival, CostModel, DeviceClass, Need, Policy, Room, Seconds, Tokens};
 
 /// Commands that may wait for the thread: each may carry a whole job's requests.
 const COMMANDS: usize = 64;
@@ -61,6 +61,10 @@ pub struct EngineStats {
     pub waiting: usize,
     /// Requests running.
     pub running: usize,
+    /// Sequences and cells that they hold.
+    pub held: Need,
+    /// Sequences and cells that requests can hold at most, without what is pinned.
+    pub capacity: Need,
     /// Texts embedded.
     pub embedded_texts: u64,
     /// Tokens of those texts.
@@ -88,6 +92,7 @@ enum Command {
 /// What thread and handle share.
 struct Shared {
     stats: Mutex<EngineStats>,
+    device: DeviceClass,
     costs: Mutex<CostModel>,
     /// Real time: the watchdog must see a step that hangs, also when the engine's own clock is virtual.
     pulse: Pulse,
@@ -125,6 +130,17 @@ pub struct Engine {
     clock: Arc<dyn Clock>,
 }
 
+/// Sees what an engine does without keeping it: an engine ends when its last handle is dropped.
+#[derive(Clone)]
+pub struct EngineView(Weak<Shared>);
+
+impl EngineView {
+    /// What it has done and has in hand; `None` once it has ended.
+    pub fn stats(&self) -> Option<EngineStats> {
+        self.0.upgrade().map(|shared| *lock(&shared.stats))
+    }
+}
+
 /// The thread's end: made by [`Engine::start`], used by the closure that owns the models.
 pub struct Server {
     commands: mpsc::Receiver<Command>,
@@ -132,11 +148,11 @@ pub struct Server {
     clock: Arc<dyn Clock>,
     prefixes: u16,
     policy: Policy,
-    watcher: Option<Watcher>,
+    watchers: Vec<Watcher>,
 }
 
-/// Is told each step.
-type Watcher = Box<dyn FnMut(&StepReport) + Send>;
+/// Is told each step, on the engine's thread.
+pub type Watcher = Box<dyn FnMut(&StepReport) + Send>;
 
 /// A step, and what was expected of it before it was made.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -158,6 +174,7 @@ impl Engine {
         let (sender, commands) = mpsc::channel(COMMANDS);
         let shared = Arc::new(Shared {
             stats: Mutex::default(),
+            device: config.device,
             costs: Mutex::new(CostModel::new(config.device)),
             pulse: Pulse::default(),
             stalled: CancellationToken::new(),
@@ -168,7 +185,7 @@ impl Engine {
             clock: Arc::clone(&clock),
             prefixes: config.prefixes,
             policy: config.policy,
-            watcher: None,
+            watchers: Vec::new(),
         };
         let (failed, failure) = oneshot::channel();
         std::thread::Builder::new().name("engine".into()).spawn(move || {
@@ -221,6 +238,11 @@ impl Engine {
         self.clock.now()
     }
 
+    /// What kind of device it runs on.
+    pub fn device(&self) -> DeviceClass {
+        self.shared.device
+    }
+
     /// Seconds that the tokens will take, by the steps seen so far.
     pub fn estimate(&self, tokens: Tokens) -> f64 {
         lock(&self.shared.costs).estimate(tokens).get()
@@ -229,6 +251,11 @@ impl Engine {
     /// What it has done and has in hand.
     pub fn stats(&self) -> EngineStats {
         *lock(&self.shared.stats)
+    }
+
+    /// The same for who only looks on.
+    pub fn view(&self) -> EngineView {
+        EngineView(Arc::downgrade(&self.shared))
     }
 
     /// How long the step under way has been; `None` between steps. For those who hold something only while the engine
@@ -261,10 +288,11 @@ impl Engine {
 }
 
 impl Server {
-    /// Has each step told to `watcher`, on the engine's thread: for benchmarks, which must be quick about it.
+    /// Has each step told to `watcher`, too, on the engine's thread: it must be quick about it.
     #[must_use]
-    pub fn watched_by(self, watcher: impl FnMut(&StepReport) + Send + 'static) -> Self {
-        Self { watcher: Some(Box::new(watcher)), ..self }
+    pub fn watched_by(mut self, watcher: impl FnMut(&StepReport) + Send + 'static) -> Self {
+        self.watchers.push(Box::new(watcher));
+        self
     }
 
     /// Serves until every handle is gone and all work is done; says what was done in all.
@@ -309,13 +337,14 @@ impl Server {
             let predicted = costs.step(Tokens { fed: fed.into(), read: read.into() }).get();
             costs.observe(CostStep { fed, read, seconds });
             drop(costs);
-            if let Some(watcher) = &mut self.watcher {
-                watcher(&StepReport { step, predicted });
-            }
+            let report = StepReport { step, predicted };
+            self.watchers.iter_mut().for_each(|watcher| watcher(&report));
         }
+        let (held, capacity) = room(core.room());
         let mut stats = lock(&self.shared.stats);
         stats.core = core.counters();
         (stats.waiting, stats.running) = core.depth();
+        (stats.held, stats.capacity) = (held, capacity);
     }
 
     /// One call of an embedding model.
@@ -330,6 +359,16 @@ impl Server {
             stats.embedded_tokens += call.tokens;
         }
     }
+}
+
+/// What requests hold, and what they can hold at most.
+fn room(room: &Room) -> (Need, Need) {
+    let (free, capacity) = (room.free(), room.capacity());
+    let held = Need {
+        sequences: capacity.sequences.saturating_sub(free.sequences),
+        cells: capacity.cells.saturating_sub(free.cells),
+    };
+    (held, Need { sequences: capacity.sequences, cells: capacity.cells })
 }
 
 /// Whether the embedding model's turn comes before the next decode call: if a more urgent job waits for it than any
@@ -355,7 +394,7 @@ fn take<B: Backend>(command: Command, core: &mut Core<B>, embeds: &mut Embeds<'_
 }
 
 /// Looks at the pulse until the engine is gone or stuck.
-async fn watch(shared: std::sync::Weak<Shared>, limit: Duration) {
+async fn watch(shared: Weak<Shared>, limit: Duration) {
     let mut ticks = tokio::time::interval((limit / 8).max(Duration::from_millis(1)));
     loop {
         ticks.tick().await;

@@ -8,6 +8,7 @@
 //! - [`handle`]: the thread that owns a core, bounded channels around it, the stuck-step watchdog.
 //! - [`fit`]: what the models need of a GPU and whether they get it; pure.
 //! - [`llama`]: the backend on llama.cpp, the only module with llama calls and `unsafe`.
+//! - [`step_log`]: the loop's own account of its decode calls, as a file.
 //! - [`sim`]: the backend on a virtual clock, for scheduler work and tests of the loop without a model.
 //!
 //! Invariants:
@@ -26,10 +27,11 @@ pub mod labels;
 pub mod llama;
 pub mod request;
 pub mod sim;
+pub mod step_log;
 
 pub use backend::{Backend, BackendError, BatchToken, Embedder, SeqId, Token, Tokenizer};
 pub use clock::{Clock, Monotonic, VirtualClock};
-pub use handle::{Engine, EngineConfig, EngineStats, StepReport};
+pub use handle::{Engine, EngineConfig, EngineStats, EngineView, StepReport};
 pub use request::{
     Answer, Branch, BranchAnswer, Labels, PrefixId, Request, RequestError, RequestTiming, RequestUsage, Span,
     SpanText, TokenSet,

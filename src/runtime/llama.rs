@@ -3,15 +3,16 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::{EMBEDDERS, PREFIXES, StartError, policy};
+use super::{EMBEDDERS, PREFIXES, StartError, policy, step_log, watched};
 use crate::analysis::pack::LanguagePack;
 use crate::analysis::reader::{EmbedderInfo, ModelIdentity, ReadSettings, Reader};
 use crate::config::Settings;
 use crate::engine::fit::{DeviceKind, Placement};
-use crate::engine::handle::Server;
+use crate::engine::handle::{Server, Watcher};
 use crate::engine::llama::{
     self, ContextSettings, EmbeddingSettings, LlamaConfig, LlamaContextBackend, Model, Models,
 };
+use crate::engine::step_log::StepLog;
 use crate::engine::{Embedder, EngineConfig};
 use crate::job::Language;
 use crate::model::{ModelError, ModelKind, ModelStore, ResolvedModel, model_store};
@@ -21,11 +22,16 @@ use crate::scheduler::DeviceClass;
 const EMBED_TEXTS: u16 = 64;
 
 /// Finds and loads the models, and starts the engine. Must run within a tokio runtime.
-pub(super) async fn start(settings: &Settings, read: ReadSettings) -> Result<Reader, StartError> {
+pub(super) async fn start(
+    settings: &Settings,
+    read: ReadSettings,
+    watcher: Option<Watcher>,
+) -> Result<Reader, StartError> {
+    let steps = step_log(settings)?;
     let loaded = load(settings).await?;
     loaded
-        .reader(read, |server, backend, embedders| {
-            server.serve(backend, embedders);
+        .reader(read, move |server, backend, embedders| {
+            StepLog::attach(steps, watched(server, watcher)).serve(backend, embedders);
         })
         .await
 }

@@ -6,12 +6,14 @@
 use std::convert::Infallible;
 use std::sync::Arc;
 
-use super::{PREFIXES, StartError, policy};
+use super::{PREFIXES, StartError, policy, step_log, watched};
 use crate::analysis::pack::LanguagePack;
 use crate::analysis::reader::{EmbedderInfo, ModelIdentity, ReadSettings, Reader};
 use crate::config::{Settings, SimSettings};
 use crate::engine::backend::ContextShape;
+use crate::engine::handle::Watcher;
 use crate::engine::sim::{Pace, SimBackend, SimCosts, SimEmbedder, SimTokenizer, StepHook};
+use crate::engine::step_log::StepLog;
 use crate::engine::{BatchToken, Embedder, Engine, EngineConfig, Monotonic, Token};
 use crate::job::Language;
 use crate::scheduler::DeviceClass;
@@ -24,13 +26,17 @@ const BYTES_PER_TOKEN: u32 = 4;
 const LEAST_CELLS: u32 = 65_536;
 
 /// Starts the engine. Must run within a tokio runtime.
-pub(super) fn start(settings: &Settings, read: ReadSettings) -> Result<Reader, StartError> {
+pub(super) fn start(
+    settings: &Settings,
+    read: ReadSettings,
+    watcher: Option<Watcher>,
+) -> Result<Reader, StartError> {
     tracing::warn!("engine.backend = \"sim\": no model reads the reviews, results mean nothing");
     let languages = [Language::En, Language::Ko]
         .into_iter()
         .map(|language| Ok((LanguagePack::load(language, settings.prompts_dir.as_deref())?, embedder())))
         .collect::<Result<Vec<_>, StartError>>()?;
-    let backend = backend(settings);
+    let (backend, steps) = (backend(settings), step_log(settings)?);
     let config = EngineConfig {
         prefixes: PREFIXES,
         step_limit: settings.engine.step_limit,
@@ -38,6 +44,7 @@ pub(super) fn start(settings: &Settings, read: ReadSettings) -> Result<Reader, S
         policy: policy(settings),
     };
     let (engine, _) = Engine::start(config, Arc::new(Monotonic::default()), move |server| {
+        let server = StepLog::attach(steps, watched(server, watcher));
         server.serve(backend(), vec![Box::new(SimEmbedder) as Box<dyn Embedder>]);
         Ok::<(), Infallible>(())
     })?;
@@ -106,7 +113,7 @@ mod tests {
         let mut settings = Settings::default();
         settings.sim.step = std::time::Duration::from_micros(10);
         settings.sim.token = std::time::Duration::from_nanos(10);
-        let reader = start(&settings, super::super::read_settings(&settings)).unwrap();
+        let reader = start(&settings, super::super::read_settings(&settings), None).unwrap();
         let store = Arc::new(MemoryFacts::new(1 << 20));
         let analyst = Analyst::new(Arc::new(reader), store, settings.analysis, "w".into());
         let job: Job = serde_json::from_str(JOB).unwrap();

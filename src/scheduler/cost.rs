@@ -48,6 +48,15 @@ pub enum DeviceClass {
 }
 
 impl DeviceClass {
+    /// The name in metrics.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Cpu => "cpu",
+            Self::IntegratedGpu => "integrated_gpu",
+            Self::DiscreteGpu => "discrete_gpu",
+        }
+    }
+
     const fn start(self) -> Times {
         match self {
             Self::Cpu => Times([2.5e-3, 4e-3, 2e-3]),

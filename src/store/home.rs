@@ -1,6 +1,7 @@
 //! Which homes a worker uses: those of the fleet where the settings name them, else those of a single machine.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::memory::MemoryFacts;
 use super::metrics::{MetricRow, MetricStore};
@@ -50,6 +51,14 @@ impl FactHome {
         Ok(Self::Sqlite(store))
     }
 
+    /// Calls of a server that failed; `None` where no server is used.
+    pub fn server_errors(&self) -> Option<u64> {
+        match self {
+            Self::Redis(store) => Some(store.errors()),
+            Self::Sqlite(_) | Self::Memory(_) => None,
+        }
+    }
+
     /// Puts away what is to be put away. Calls after this may fail.
     ///
     /// # Errors
@@ -63,6 +72,18 @@ impl FactHome {
 }
 
 impl MetricHome {
+    /// Lets rows go that are older than `keep`, at most daily over all workers; how many. A file is tidied when it is
+    /// closed.
+    ///
+    /// # Errors
+    /// If the server does not do it.
+    pub async fn let_go(&self, keep: Duration) -> Result<u64, StoreError> {
+        match self {
+            Self::Postgres(store) => store.let_go(keep).await,
+            Self::Sqlite(_) => Ok(0),
+        }
+    }
+
     /// Opens the home that the settings name, and says which; nothing if there is none. Postgres need not be there
     /// yet.
     ///
@@ -82,6 +103,14 @@ impl MetricHome {
         let store = SqliteStore::open(&path).await?;
         tracing::warn!(path = %path.display(), "no postgres.url: metrics are kept in store.cache, on this machine alone");
         Ok(Some(Self::Sqlite(store)))
+    }
+
+    /// Batches that a server did not take; `None` where no server is used.
+    pub fn server_errors(&self) -> Option<u64> {
+        match self {
+            Self::Postgres(store) => Some(store.errors()),
+            Self::Sqlite(_) => None,
+        }
     }
 
     /// Closes it. Calls after this fail.

@@ -88,6 +88,11 @@ impl MetricSink {
         };
         outcome.fetch_add(1, Ordering::Relaxed);
     }
+
+    /// Rows that were not taken so far.
+    pub fn dropped(&self) -> u64 {
+        self.counters.dropped.load(Ordering::Relaxed)
+    }
 }
 
 /// Owner of the task that writes. Dropped without [`MetricWriter::close`] it writes on in the background for as long

@@ -91,6 +91,8 @@ pub struct RequestMetric {
     pub kind: RequestKind,
     /// The model that answered, not the one configured.
     pub model: String,
+    /// When its job was received, since the engine's start: what `times` count from.
+    pub received: Duration,
     /// When what happened.
     pub times: RequestTimes,
     /// Prompt tokens computed.
@@ -154,7 +156,9 @@ pub struct AnalysisMetric {
     /// This analysis' part of the job's cost: sums over rows must be right, so what several analyses share (the
     /// reading of a review) is charged to one of them.
     pub usage: Usage,
-    /// Things that went less than well without failing it.
+    /// Requests charged to it that the engine did not answer.
+    pub error_count: u32,
+    /// Claims that failed a check and were replaced by a quote.
     pub warning_count: u32,
     /// When the row was made (UTC).
     pub created_at: OffsetDateTime,
@@ -163,11 +167,135 @@ pub struct AnalysisMetric {
 impl AnalysisMetric {
     /// The code of a failure; absent if it did not fail.
     pub fn error_code(&self) -> Option<&str> {
-        match &self.outcome {
-            Outcome::Failed { code, .. } => Some(code),
-            _ => None,
-        }
+        error_code(&self.outcome)
     }
+}
+
+fn error_code(outcome: &Outcome) -> Option<&str> {
+    match outcome {
+        Outcome::Failed { code, .. } => Some(code),
+        _ => None,
+    }
+}
+
+/// The stamps of a job's way, on its worker's monotonic clock, since the engine's start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct JobStamps {
+    /// The worker was given it.
+    pub received: Duration,
+    /// Its first request was given a sequence; absent when the model was not asked.
+    pub admitted: Option<Duration>,
+    /// Its first label or token was known.
+    pub first_token: Option<Duration>,
+    /// The last of its prompts was read: its last request's first label or token.
+    pub prefilled: Option<Duration>,
+    /// Its result was stored.
+    pub published: Duration,
+}
+
+impl JobStamps {
+    /// From being received to the first admission; absent when the model was not asked.
+    pub fn queue(&self) -> Option<Duration> {
+        Some(self.admitted?.saturating_sub(self.received))
+    }
+
+    /// From being received to the first label or token, queue wait included.
+    pub fn ttft(&self) -> Option<Duration> {
+        Some(self.first_token?.saturating_sub(self.received))
+    }
+
+    /// From being received to the result's being stored.
+    pub const fn total(&self) -> Duration {
+        self.published.saturating_sub(self.received)
+    }
+}
+
+/// One result, of a job that was worked or not: a row of `job_metrics`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JobMetric {
+    /// The job.
+    pub job_id: String,
+    /// Identity of the result, the job's or of its backfill; that of the row.
+    pub result_id: String,
+    /// The restaurant.
+    pub restaurant_id: String,
+    /// Which worker made it.
+    pub worker: String,
+    /// The lane the job came in; absent if it came from a file.
+    pub lane: Option<Lane>,
+    /// The trace the job belongs to, 32 hexadecimal digits; absent if it came without one.
+    pub trace_id: Option<String>,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// The model that answered, not the one configured.
+    pub model: String,
+    /// Digest of prompts, labels, aspects and seeds in force.
+    pub prompt_version: String,
+    /// What kind of device the model ran on.
+    pub device: Cow<'static, str>,
+    /// Digest of the settings that bear on speed and findings.
+    pub config: String,
+    /// How often the server had delivered the job; absent if it came from a file.
+    pub deliveries: Option<u64>,
+    /// When what happened.
+    pub stamps: JobStamps,
+    /// Whether it met the service level; absent when the model was not needed.
+    pub within_sla: Option<bool>,
+    /// What it cost.
+    pub usage: Usage,
+    /// When the row was made (UTC).
+    pub created_at: OffsetDateTime,
+}
+
+impl JobMetric {
+    /// The code of a failure; absent if it did not fail.
+    pub fn error_code(&self) -> Option<&str> {
+        error_code(&self.outcome)
+    }
+}
+
+/// A look at a GPU: a row of `gpu_samples`. What the driver does not tell is absent.
+#[derive(Debug, Clone, PartialEq)]
+pub struct GpuSampleRow {
+    /// Which worker looked.
+    pub worker: String,
+    /// The device, counted from 0.
+    pub device: u32,
+    /// What the driver calls it.
+    pub name: String,
+    /// Share of the time in which it was at work, 0 to 1.
+    pub utilization: Option<f64>,
+    /// Bytes of its memory in use.
+    pub memory_used_bytes: Option<u64>,
+    /// Bytes of its memory.
+    pub memory_total_bytes: Option<u64>,
+    /// Power it draws, in watts.
+    pub power_watts: Option<f64>,
+    /// Its temperature, in degrees Celsius.
+    pub temperature_celsius: Option<f64>,
+    /// When (UTC).
+    pub sampled_at: OffsetDateTime,
+}
+
+/// A worker wrote a dead letter: a row of `dead_letters`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeadLetterRow {
+    /// The job; absent if the message could not be read.
+    pub job_id: Option<String>,
+    /// The restaurant; absent if the message could not be read.
+    pub restaurant_id: Option<String>,
+    /// Which worker gave it up.
+    pub worker: String,
+    /// The lane it came in.
+    pub lane: Lane,
+    /// A short stable code.
+    pub reason: String,
+    /// Its place in the stream of jobs.
+    pub sequence: u64,
+    /// How often the server had delivered it.
+    pub deliveries: u64,
+    /// When (UTC).
+    pub created_at: OffsetDateTime,
 }
 
 /// Throughput and goodput over a stretch of wall time: a row of `goodput_windows`.
@@ -179,6 +307,8 @@ pub struct GoodputWindow {
     pub ended_at: OffsetDateTime,
     /// What was counted.
     pub window: Window,
+    /// Time in which the engine was at work during the window; absent if nobody measured it.
+    pub busy: Option<Duration>,
 }
 
 impl GoodputWindow {
@@ -197,8 +327,31 @@ pub struct WorkerStart {
     pub version: String,
     /// The language model it answers with.
     pub model: String,
-    /// When (UTC).
+    /// What kind of device the model runs on.
+    pub device: Cow<'static, str>,
+    /// Jobs in work at the same time.
+    pub slots: u64,
+    /// Requests to the engine in work at the same time.
+    pub sequences: u64,
+    /// Digest of the settings that bear on speed and findings.
+    pub config: String,
+    /// Longest time to the first answer that counts as good service.
+    pub sla: Duration,
+    /// When (UTC); with the name that of the row.
     pub started_at: OffsetDateTime,
+}
+
+/// A worker ended, and could tell: a row of `worker_ends`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WorkerEnd {
+    /// Its name.
+    pub worker: String,
+    /// As in its [`WorkerStart`].
+    pub started_at: OffsetDateTime,
+    /// When (UTC).
+    pub ended_at: OffsetDateTime,
+    /// How: `drained`, `aborted`, `stuck`.
+    pub ending: &'static str,
 }
 
 /// One row of any table.
@@ -212,6 +365,14 @@ pub enum MetricRow {
     Goodput(GoodputWindow),
     /// `workers`.
     Worker(WorkerStart),
+    /// `worker_ends`.
+    WorkerEnd(WorkerEnd),
+    /// `job_metrics`.
+    Job(JobMetric),
+    /// `gpu_samples`.
+    Gpu(GpuSampleRow),
+    /// `dead_letters`.
+    DeadLetter(DeadLetterRow),
 }
 
 /// Home of metrics.
@@ -264,6 +425,7 @@ pub(super) mod tests {
             analysis: "summary".into(),
             kind: RequestKind::Generation,
             model: "m".into(),
+            received: ms(70_000),
             times: RequestTimes { admitted: Some(ms(100)), first: Some(ms(350)), finished: ms(1350) },
             prompt_tokens: 60,
             cached_tokens: 200,
@@ -300,8 +462,76 @@ pub(super) mod tests {
                 baseline_tokens: 1000,
                 ..Usage::default()
             },
+            error_count: 2,
             warning_count: 1,
             created_at: datetime!(2026-01-31 18:30:00 +9),
+        }
+    }
+
+    pub(in crate::store) fn job(id: &str, outcome: Outcome) -> JobMetric {
+        JobMetric {
+            job_id: id.into(),
+            result_id: id.into(),
+            restaurant_id: "r-1".into(),
+            worker: "w-1".into(),
+            lane: Some(Lane::Live),
+            trace_id: None,
+            outcome,
+            model: "m".into(),
+            prompt_version: "p".into(),
+            device: "cpu".into(),
+            config: "c".into(),
+            deliveries: Some(1),
+            stamps: JobStamps {
+                received: ms(70_000),
+                admitted: Some(ms(70_100)),
+                first_token: Some(ms(70_350)),
+                prefilled: Some(ms(71_000)),
+                published: ms(71_400),
+            },
+            within_sla: Some(true),
+            usage: Usage {
+                reviews: 20,
+                reviews_read: 5,
+                reviews_cached: 15,
+                requests: 9,
+                prompt_tokens: 90,
+                reused_tokens: 700,
+                forced_tokens: 4,
+                generated_tokens: 6,
+                baseline_tokens: 1000,
+                embedded_texts: 12,
+                claims_written: 3,
+                claims_kept: 2,
+            },
+            created_at: datetime!(2026-01-31 18:30:00 +9),
+        }
+    }
+
+    pub(in crate::store) fn gpu() -> GpuSampleRow {
+        GpuSampleRow {
+            worker: "w-1".into(),
+            device: 1,
+            name: "A GPU".into(),
+            utilization: Some(0.5),
+            memory_used_bytes: Some(1 << 30),
+            memory_total_bytes: Some(4 << 30),
+            power_watts: None,
+            temperature_celsius: Some(61.0),
+            sampled_at: datetime!(2026-01-31 09:30:00.25 UTC),
+        }
+    }
+
+    pub(in crate::store) fn dead_letter() -> DeadLetterRow {
+        DeadLetterRow {
+            job_id: Some("j-9".into()),
+            restaurant_id: None,
+            worker: "w-1".into(),
+            lane: Lane::Hi,
+            reason: "poison".into(),
+            sequence: 7,
+            deliveries: 3,
+            created_at: datetime!(2026-01-31 09:30:00 UTC),
         }
     }
 
@@ -319,6 +549,7 @@ pub(super) mod tests {
                 tokens_met: 600,
                 ttft,
             },
+            busy: Some(ms(4000)),
         }
     }
 
@@ -327,8 +558,37 @@ pub(super) mod tests {
             worker: "w-1".into(),
             version: "0.1.0".into(),
             model: "m".into(),
+            device: "cpu".into(),
+            slots: 8,
+            sequences: 16,
+            config: "c".into(),
+            sla: ms(2000),
             started_at: datetime!(2026-01-31 09:00 UTC),
         }
+    }
+
+    pub(in crate::store) fn worker_end() -> WorkerEnd {
+        let start = worker_start();
+        WorkerEnd {
+            worker: start.worker,
+            started_at: start.started_at,
+            ended_at: datetime!(2026-01-31 10:00 UTC),
+            ending: "drained",
+        }
+    }
+
+    /// A row of each table.
+    pub(in crate::store) fn one_of_each() -> Vec<MetricRow> {
+        vec![
+            MetricRow::Request(request("q")),
+            MetricRow::Analysis(analysis("j", Analysis::Summary, Outcome::Ok)),
+            MetricRow::Goodput(goodput()),
+            MetricRow::Worker(worker_start()),
+            MetricRow::WorkerEnd(worker_end()),
+            MetricRow::Job(job("j", Outcome::Ok)),
+            MetricRow::Gpu(gpu()),
+            MetricRow::DeadLetter(dead_letter()),
+        ]
     }
 
     #[test]
@@ -360,6 +620,14 @@ pub(super) mod tests {
     #[test]
     fn tokens_per_second_count_what_was_computed_while_it_was_worked() {
         assert_eq!(request("q").tps(), Some(75.0 / 1.25));
+    }
+
+    #[test]
+    fn a_jobs_spans_are_differences_of_its_stamps() {
+        let stamps = job("j", Outcome::Ok).stamps;
+        assert_eq!((stamps.queue(), stamps.ttft(), stamps.total()), (Some(ms(100)), Some(ms(350)), ms(1400)));
+        let unasked = JobStamps { admitted: None, first_token: None, prefilled: None, ..stamps };
+        assert_eq!((unasked.queue(), unasked.ttft(), unasked.total()), (None, None, ms(1400)));
     }
 
     #[test]

@@ -28,6 +28,11 @@ impl Default for Sla {
 }
 
 impl Sla {
+    /// Whether the job met the level; absent for one that did not need the model, of which it says nothing.
+    pub fn verdict(self, job: &JobSample) -> Option<bool> {
+        job.needed_the_model().then(|| self.met_by(job))
+    }
+
     fn met_by(self, job: &JobSample) -> bool {
         job.ok && job.ttft.is_some_and(|ttft| ttft < self.ttft)
     }

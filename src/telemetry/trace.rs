@@ -34,6 +34,18 @@ impl TraceContext {
         Self { trace_id: random.u128(1..), span_id: random.u64(1..), flags: SAMPLED }
     }
 
+    /// Begins a trace that is recorded with this probability, 0 to 1.
+    pub fn root_sampled(random: &mut fastrand::Rng, ratio: f64) -> Self {
+        let root = Self::root(random);
+        // Below 1, so that a ratio of 1 takes all and one of 0 none.
+        if random.f64() < ratio { root } else { Self { flags: 0, ..root } }
+    }
+
+    /// Its numbers: of the trace, and of this place in it.
+    pub(super) const fn ids(self) -> (u128, u64) {
+        (self.trace_id, self.span_id)
+    }
+
     /// The next place in the same trace.
     #[must_use]
     pub fn child(self, random: &mut fastrand::Rng) -> Self {
@@ -47,9 +59,18 @@ impl TraceContext {
 
     /// The next place in the trace of a header; the first of a new one if the header is absent or broken.
     pub fn following(header: Option<&str>, random: &mut fastrand::Rng) -> Self {
+        Self::following_or(header, random, Self::root)
+    }
+
+    /// The same, where a new trace begins as `begin` says.
+    pub fn following_or(
+        header: Option<&str>,
+        random: &mut fastrand::Rng,
+        begin: impl FnOnce(&mut fastrand::Rng) -> Self,
+    ) -> Self {
         match header.map(str::parse::<Self>) {
             Some(Ok(parent)) => parent.child(random),
-            Some(Err(_)) | None => Self::root(random),
+            Some(Err(_)) | None => begin(random),
         }
     }
 
@@ -175,6 +196,19 @@ mod tests {
         assert_ne!(ids[0], ids[1]);
         let following = TraceContext::following(Some(EXAMPLE), &mut random);
         assert_eq!(following.trace_id(), "4bf92f3577b34da6a3ce929d0e0e4736");
+    }
+
+    #[test]
+    fn a_ratio_decides_of_new_traces_and_never_of_one_that_was_begun() {
+        let mut random = fastrand::Rng::with_seed(7);
+        let sampled = |ratio, random: &mut fastrand::Rng| {
+            (0..1000).filter(|_| TraceContext::root_sampled(random, ratio).is_sampled()).count()
+        };
+        assert_eq!((sampled(0.0, &mut random), sampled(1.0, &mut random)), (0, 1000));
+        assert!((200..300).contains(&sampled(0.25, &mut random)));
+        let never = |random: &mut fastrand::Rng| TraceContext::root_sampled(random, 0.0);
+        assert!(TraceContext::following_or(Some(EXAMPLE), &mut random, never).is_sampled());
+        assert!(!TraceContext::following_or(None, &mut random, never).is_sampled());
     }
 
     proptest! {

@@ -24,6 +24,7 @@ use crate::broker::nats::source::{Acker, Delivered, Demand, Source};
 use crate::broker::nats::{Broker, CancelWish, Held as HeldState};
 use crate::config::{CrashPoint, Settings};
 use crate::engine::Engine;
+use crate::telemetry::Instruments;
 
 /// Reports that may wait. Each stands for a task that is done, so that a full channel only makes tasks wait.
 const EVENTS: usize = 1024;
@@ -68,6 +69,7 @@ pub(super) struct Parts {
     pub intake: Arc<Intake>,
     pub runs: Arc<Runs>,
     pub vitals: SharedVitals,
+    pub instruments: Instruments,
     /// Where jobs are worked: a runtime of its own, so that no analysis keeps a lease from being renewed.
     pub work: tokio::runtime::Handle,
     pub backfills: watch::Receiver<Vec<Backfill>>,
@@ -94,6 +96,17 @@ pub(super) enum Ending {
     Aborted,
     /// The engine is stuck; the process must be restarted.
     Stuck,
+}
+
+impl Ending {
+    /// The name in `worker_ends.ending`.
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Drained => "drained",
+            Self::Aborted => "aborted",
+            Self::Stuck => "stuck",
+        }
+    }
 }
 
 impl Dispatcher {
@@ -140,6 +153,7 @@ impl Dispatcher {
         tokio::pin!(stuck);
         let mut ending = Ending::Drained;
         let mut draining = false;
+        let mut drain_began = Instant::now();
         loop {
             let due =
                 self.begun + self.machine.next_due().map_or(self.next_tick, |due| due.min(self.next_tick));
@@ -153,6 +167,7 @@ impl Dispatcher {
                 }
                 () = drain.cancelled(), if !draining => {
                     draining = true;
+                    drain_began = Instant::now();
                     self.start_draining();
                 }
                 // Before the reports: however many come, leases are renewed.
@@ -174,7 +189,9 @@ impl Dispatcher {
                 "what is held here is what the machine holds"
             );
             if draining {
-                if self.machine.is_empty() {
+                // What a pull still brings goes back at once. Without an ear it would wait for the end of its lease.
+                let heard = !self.pulls.out() || drain_began.elapsed() > pulls::LAST_WORD;
+                if self.machine.is_empty() && (heard || ending == Ending::Aborted) {
                     return ending;
                 }
             } else {
@@ -254,6 +271,9 @@ impl Dispatcher {
 
     /// Jobs came: their leases run already, so they are registered before anything looks into them.
     fn received(&mut self, source: SourceId, jobs: Vec<Delivered>, not_before: Duration) {
+        if !jobs.is_empty() {
+            self.parts.instruments.consumed(self.pulls.origin(source).lane, jobs.len());
+        }
         for job in jobs {
             let lease = LeaseId {
                 source,

@@ -151,7 +151,11 @@ impl Intake {
             arrival: Arrival { at: Seconds::from(arrived), cost, lane: letter.origin.lane },
             solo: alone,
         };
-        let trace = TraceContext::following(letter.traceparent.as_deref(), &mut fastrand::Rng::new());
+        let begin = |random: &mut fastrand::Rng| {
+            TraceContext::root_sampled(random, self.settings.telemetry.trace_ratio)
+        };
+        let header = letter.traceparent.as_deref();
+        let trace = TraceContext::following_or(header, &mut fastrand::Rng::new(), begin);
         Ok(Taken {
             token: names::job_token(&job.job_id),
             job,
@@ -243,6 +247,13 @@ impl Intake {
                 Err(NotTaken::Dead)
             }
         }
+    }
+}
+
+impl Taken {
+    /// The producer's place in the trace, if it told of one.
+    pub(super) fn parent(&self) -> Option<TraceContext> {
+        self.letter.traceparent.as_deref()?.parse().ok()
     }
 }
 

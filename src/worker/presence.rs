@@ -39,6 +39,7 @@ pub(super) async fn tell(
         (record.slots, record.look_ahead) = (settings.worker.slots, settings.worker.look_ahead);
         (record.held, record.queued, record.running) = (jobs.held, jobs.queued, jobs.running);
         record.draining = now.draining;
+        record.gpus = now.gpus;
         record.totals.results = jobs.results;
         record.totals.failures = jobs.retried;
         record.totals.dead_letters = jobs.dead_letters;

@@ -9,13 +9,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use time::OffsetDateTime;
 use tokio_util::sync::CancellationToken;
 
+use super::account::{Account, Settled};
 use super::failpoint::Failpoint;
 use super::intake::Taken;
+use super::ledger::Ledger;
 use super::undertaker::{Undertaker, until_done};
 use super::vitals::SharedVitals;
-use crate::analyst::{Analyst, Worked, metrics};
+use crate::analyst::{Analyst, Worked};
 use crate::broker::lease::End;
 use crate::broker::nats::attempts::{AttemptLog, Attempts, Mark};
 use crate::broker::nats::{Broker, CANCELLED};
@@ -25,7 +28,7 @@ use crate::config::{CrashPoint, Settings};
 use crate::result::{AnalysisResult, Outcome};
 use crate::store::FactStore;
 use crate::store::home::FactHome;
-use crate::store::metric_writer::MetricSink;
+use crate::telemetry::spans::{Anchor, Interval};
 
 /// Before a job whose run panicked is tried again.
 pub(super) const AFTER_PANIC: Duration = Duration::from_secs(5);
@@ -42,14 +45,16 @@ pub(super) struct Runs {
     pub broker: Broker,
     pub attempts: AttemptLog,
     pub undertaker: Undertaker,
-    pub metrics: Option<MetricSink>,
+    pub ledger: Ledger,
     pub vitals: SharedVitals,
+    pub account: Account,
     pub failpoint: Failpoint,
 }
 
 impl Runs {
     /// Works the job to an end; `stop` ends it early, as interrupted.
     pub(super) async fn work(&self, taken: &Taken, stop: &CancellationToken) -> End {
+        let begun = self.now();
         if self.is_overtaken(taken).await {
             return self.stale(taken, stop).await;
         }
@@ -69,7 +74,7 @@ impl Runs {
                 // The process ends for this, and the job may be the cause: the mark stays, as after a crash.
                 Some((STALLED, _)) => End::Interrupted,
                 Some((_, message)) => self.failed(taken, message).await,
-                None => self.publish_worked(taken, worked, mark, stop).await,
+                None => self.publish_worked(taken, worked, begun, mark, stop).await,
             },
         }
     }
@@ -85,6 +90,11 @@ impl Runs {
     pub(super) async fn cancelled(&self, taken: &Taken, stop: &CancellationToken) -> End {
         let message = "cancelled on request".to_owned();
         self.publish_unworked(taken, Outcome::Failed { code: CANCELLED.into(), message }, stop).await
+    }
+
+    /// Now, on the engine's clock.
+    fn now(&self) -> Duration {
+        self.analyst.reader().engine().now()
     }
 
     /// The worker was asked to stop.
@@ -128,25 +138,17 @@ impl Runs {
         &self,
         taken: &Taken,
         worked: Worked,
+        begun: Duration,
         mark: Option<Mark>,
         stop: &CancellationToken,
     ) -> End {
-        if !self.publish(taken, &worked.result, stop).await {
+        let Some(published) = self.publish(taken, &worked.result, stop).await else {
             self.clear(taken, mark).await;
             return End::Interrupted;
-        }
+        };
         self.failpoint.reached(CrashPoint::Published);
         self.undertaker.raise(&taken.letter, self.settings.nats.max_deliver).await;
-        if let Some(sink) = &self.metrics {
-            let trace_id = taken.trace.trace_id();
-            let source = metrics::Source {
-                result_id: &taken.head.result_id,
-                worker: &self.worker,
-                lane: Some(taken.letter.origin.lane),
-                trace_id: Some(&trace_id),
-            };
-            metrics::offer(sink, &taken.job, &worked, source);
-        }
+        self.ledger.worked(taken, &worked);
         self.failpoint.reached(CrashPoint::Recorded);
         if let Some(mark) = mark
             && let Err(error) = self.attempts.end(mark).await
@@ -154,31 +156,39 @@ impl Runs {
             tracing::debug!(%error, job = taken.job.job_id, "mark not cleared");
         }
         self.vitals.update(|vitals| vitals.jobs.results += 1);
-        tell(taken, &worked.result);
+        let (result, cost) = (&worked.result, Some(&worked.cost));
+        self.tell(&Settled { taken, result, cost, begun, published });
         End::Done
     }
 
     async fn publish_unworked(&self, taken: &Taken, outcome: Outcome, stop: &CancellationToken) -> End {
-        let result = self.analyst.unworked(&taken.job, &outcome);
-        if self.publish(taken, &result, stop).await {
-            tell(taken, &result);
-            End::Done
-        } else {
-            End::Interrupted
-        }
+        let (begun, result) = (self.now(), self.analyst.unworked(&taken.job, &outcome));
+        let Some(published) = self.publish(taken, &result, stop).await else { return End::Interrupted };
+        self.ledger.unworked(taken, &result);
+        self.tell(&Settled { taken, result: &result, cost: None, begun, published });
+        End::Done
+    }
+
+    fn tell(&self, job: &Settled<'_>) {
+        self.account.settled(job, Anchor { clock: self.now(), wall: OffsetDateTime::now_utc() });
     }
 
     /// Publishes until the stream has it, or until `stop`. A stream that does not take it is no fault of the job: it is
-    /// held, and its lease renewed, until the stream does.
-    async fn publish(&self, taken: &Taken, result: &AnalysisResult, stop: &CancellationToken) -> bool {
-        let backfill = taken.letter.origin.backfill_id();
+    /// held, and its lease renewed, until the stream does. Tells how long that took.
+    async fn publish(
+        &self,
+        taken: &Taken,
+        result: &AnalysisResult,
+        stop: &CancellationToken,
+    ) -> Option<Interval> {
+        let (from, backfill) = (self.now(), taken.letter.origin.backfill_id());
         let publish = until_done("publishing a result", || {
             self.broker.publish_result(result, taken.encoding, taken.trace, backfill)
         });
         tokio::select! {
             biased;
-            () = stop.cancelled() => false,
-            _ = publish => true,
+            () = stop.cancelled() => None,
+            _ = publish => Some(Interval { from, to: self.now() }),
         }
     }
 
@@ -217,21 +227,4 @@ fn passing_failure(result: &AnalysisResult) -> Option<(&'static str, String)> {
         }
         _ => None,
     })
-}
-
-/// The one line of a job that is done.
-fn tell(taken: &Taken, result: &AnalysisResult) {
-    tracing::info!(
-        job = taken.job.job_id,
-        restaurant = taken.job.restaurant_id,
-        lane = %taken.letter.origin.lane,
-        outcome = result.outcome.status(),
-        reviews = taken.job.reviews.len(),
-        read = result.usage.reviews_read,
-        delivered = taken.letter.delivered,
-        queue_ms = result.timings.queue_ms,
-        total_ms = result.timings.total_ms,
-        trace = %taken.trace,
-        "settled"
-    );
 }

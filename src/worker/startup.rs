@@ -3,29 +3,38 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use time::OffsetDateTime;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
+use super::account::Account;
+use super::backlog::{self, SharedBacklog};
 use super::dispatcher::{Dispatcher, Event, Parts, Pulls};
 use super::failpoint::Failpoint;
+use super::goodput::GoodputClerk;
+use super::gpu::Gpus;
 use super::intake::{Intake, Origin};
+use super::ledger::{self, Ledger};
 use super::run::Runs;
 use super::undertaker::{Undertaker, until_done};
 use super::vitals::SharedVitals;
-use super::{WorkerError, backfills, presence};
+use super::{WorkerError, backfills, gauges, presence};
 use crate::analyst::Analyst;
+use crate::broker::backfill::Backfill;
+use crate::broker::dead_letter;
+use crate::broker::names;
 use crate::broker::nats::{Backfills, Broker, BrokerError, CancelWish, DeadLetters, Presence, Sweeper};
+use crate::broker::retry::GivenUp;
 use crate::broker::shares::LaneShares;
 use crate::broker::topology::Topology;
+use crate::broker::wire;
 use crate::config::Settings;
 use crate::job::Language;
 use crate::runtime;
 use crate::scheduler::Lane;
 use crate::store::home::{FactHome, MetricHome};
 use crate::store::metric_writer::{MetricWriter, WriterSettings};
-use crate::store::metrics::{MetricRow, WorkerStart};
+use crate::telemetry::{Instruments, Telemetry};
 
 /// How often streams that are not right are looked at again.
 const LOOK_AGAIN: Duration = Duration::from_secs(2);
@@ -38,7 +47,11 @@ pub(super) struct Begun {
     pub reports: mpsc::Receiver<Event>,
     pub cancels: mpsc::Receiver<CancelWish>,
     pub metrics: Option<MetricWriter>,
+    pub ledger: Ledger,
     pub presence: Arc<Presence>,
+    pub backfills: watch::Receiver<Vec<Backfill>>,
+    /// Samples as long as it lives.
+    pub gpus: Gpus,
     /// Ends the tasks beside the dispatcher.
     pub background: CancellationToken,
 }
@@ -48,6 +61,8 @@ struct Workshop {
     analyst: Arc<Analyst<FactHome>>,
     facts: Arc<FactHome>,
     metrics: Option<MetricWriter>,
+    home: Option<Arc<MetricHome>>,
+    ledger: Ledger,
 }
 
 /// A name nobody else has: names tell workers apart in results, metrics and marks.
@@ -65,16 +80,25 @@ pub(super) async fn begin(
     name: &str,
     broker: &Broker,
     vitals: &SharedVitals,
+    (telemetry, goodput): (&Telemetry, &GoodputClerk),
     work: &tokio::runtime::Handle,
 ) -> Result<Begun, WorkerError> {
     // Models load while the servers come up.
-    let workshop = work.spawn(open_workshop(Arc::clone(settings), name.to_owned(), vitals.clone()));
+    let seen = (telemetry.clone(), goodput.clone());
+    let workshop = work.spawn(open_workshop(Arc::clone(settings), name.to_owned(), vitals.clone(), seen));
     verified(settings, broker, vitals).await?;
     let workshop = workshop.await??;
     let background = CancellationToken::new();
     let attempts = until_done("opening the bucket of attempts", || broker.attempts()).await;
-    let undertaker =
-        || Undertaker { letters: DeadLetters::new(broker), worker: name.to_owned(), vitals: vitals.clone() };
+    let instruments = telemetry.instruments();
+    instruments.expect_dead_letters(dead_letter_codes());
+    let undertaker = || Undertaker {
+        letters: DeadLetters::new(broker),
+        worker: name.to_owned(),
+        vitals: vitals.clone(),
+        instruments: instruments.clone(),
+        ledger: workshop.ledger.clone(),
+    };
     let intake = Intake {
         settings: Arc::clone(settings),
         analyst: Arc::clone(&workshop.analyst),
@@ -90,8 +114,9 @@ pub(super) async fn begin(
         broker: broker.clone(),
         attempts,
         undertaker: undertaker(),
-        metrics: workshop.metrics.as_ref().map(MetricWriter::sink),
+        ledger: workshop.ledger.clone(),
         vitals: vitals.clone(),
+        account: Account { instruments: instruments.clone(), traces: telemetry.traces() },
         failpoint: Failpoint::new(settings.sim.crash_at),
     };
     let presence = Arc::new(Presence::new(broker));
@@ -108,9 +133,12 @@ pub(super) async fn begin(
         intake: Arc::new(intake),
         runs: Arc::new(runs),
         vitals: vitals.clone(),
+        instruments: instruments.clone(),
         work: work.clone(),
         backfills: running.clone(),
     };
+    let backfills = running.clone();
+    let gpus = Gpus::sample(settings, vitals);
     let listen = || broker.cancel_requests(background.clone());
     let cancels = until_done("listening for cancels", listen).await;
     tokio::spawn(presence::tell(
@@ -120,40 +148,60 @@ pub(super) async fn begin(
         Arc::clone(settings),
         background.clone(),
     ));
-    let sweeper = Sweeper::new(broker, name, settings.limits.clone());
+    let sweeper =
+        Sweeper::new(broker, name, settings.limits.clone()).telling(move || note_given_up(&instruments));
+    let waiting = SharedBacklog::default();
+    gauges::of_lanes(telemetry, &waiting);
+    tokio::spawn(backlog::ask(broker.clone(), waiting, background.clone()));
     let ended = background.clone();
     tokio::spawn(async move { sweeper.run(ended).await });
+    let ledger = workshop.ledger;
+    work.spawn(ledger.clone().keep(background.clone()));
+    if let (Some(home), Some(keep)) = (workshop.home, settings.postgres.retention) {
+        work.spawn(ledger::let_go(home, keep, background.clone()));
+    }
     tokio::spawn(keep_verifying(Arc::clone(settings), broker.clone(), vitals.clone(), background.clone()));
     let (dispatcher, reports) = Dispatcher::new(parts, pulls);
     let tended = (Backfills::new(broker), running.clone(), background.clone());
     tokio::spawn(async move { tended.0.tend(tended.1, tended.2).await });
     let counting = Arc::clone(&presence);
     tokio::spawn(backfills::share_rates(counting, running, dispatcher.events(), background.clone()));
-    Ok(Begun { dispatcher, reports, cancels, metrics: workshop.metrics, presence, background })
+    let metrics = workshop.metrics;
+    Ok(Begun { dispatcher, reports, cancels, metrics, ledger, presence, backfills, gpus, background })
 }
 
 async fn open_workshop(
     settings: Arc<Settings>,
     name: String,
     vitals: SharedVitals,
+    (telemetry, goodput): (Telemetry, GoodputClerk),
 ) -> Result<Workshop, WorkerError> {
     let facts = Arc::new(FactHome::open(&settings).await?);
-    let metrics = MetricHome::open(&settings).await?;
-    let metrics = metrics.map(|home| MetricWriter::spawn(Arc::new(home), WriterSettings::default()));
-    let reader = runtime::start(&settings, runtime::read_settings(&settings)).await?;
+    let home = MetricHome::open(&settings).await?.map(Arc::new);
+    let metrics = home.clone().map(|home| MetricWriter::spawn(home, WriterSettings::default()));
+    gauges::of_stores(&telemetry, &facts, home.as_ref().zip(metrics.as_ref().map(MetricWriter::sink)));
+    let watcher = telemetry.instruments().step_watcher();
+    let reader = runtime::start_watched(&settings, runtime::read_settings(&settings), watcher).await?;
+    gauges::of_engine(&telemetry, reader.engine(), &reader.model().name, &settings);
     prepare_languages(&reader, &settings).await;
-    if let Some(writer) = &metrics {
-        writer.offer(MetricRow::Worker(WorkerStart {
-            worker: name.clone(),
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            model: reader.model().name.clone(),
-            started_at: OffsetDateTime::now_utc(),
-        }));
-    }
+    let sink = metrics.as_ref().map(MetricWriter::sink);
+    let ledger = Ledger::begin(&settings, &name, &reader.model().name, reader.engine(), sink, goodput);
     vitals.update(|vitals| vitals.models_ready = true);
     tracing::info!(model = reader.model().name, "models are ready");
     let analyst = Analyst::new(Arc::new(reader), Arc::clone(&facts), settings.analysis.clone(), name);
-    Ok(Workshop { analyst: Arc::new(analyst), facts, metrics })
+    Ok(Workshop { analyst: Arc::new(analyst), facts, metrics, home, ledger })
+}
+
+/// Every code that a dead letter may have.
+fn dead_letter_codes() -> impl Iterator<Item = &'static str> {
+    let ours = [GivenUp::Failures.code(), GivenUp::Poison.code(), dead_letter::MAX_DELIVERIES];
+    wire::codes::ALL.into_iter().chain(ours)
+}
+
+/// The server gave a job up, and the sweeper wrote its letter.
+fn note_given_up(instruments: &Instruments) {
+    instruments.sent(names::DEAD_LETTERS_STREAM);
+    instruments.dead_letter(dead_letter::MAX_DELIVERIES);
 }
 
 /// Reads the prompts before the first job comes, so that it does not pay for them.

@@ -7,17 +7,21 @@ use backon::{BackoffBuilder, ExponentialBuilder};
 use time::OffsetDateTime;
 
 use super::intake::Letter;
+use super::ledger::Ledger;
 use super::vitals::SharedVitals;
 use crate::broker::names;
 use crate::broker::nats::DeadLetters;
 use crate::broker::wire::{DeadLetter, Reason};
 use crate::job::WIRE_VERSION;
+use crate::telemetry::Instruments;
 
 /// Writes dead letters.
 pub(super) struct Undertaker {
     pub letters: DeadLetters,
     pub worker: String,
     pub vitals: SharedVitals,
+    pub instruments: Instruments,
+    pub ledger: Ledger,
 }
 
 impl Undertaker {
@@ -54,7 +58,10 @@ impl Undertaker {
             payload: letter.body.to_vec(),
         };
         until_done("writing a dead letter", || self.letters.put(&record)).await;
+        self.ledger.buried(letter, job, restaurant, &record.reason.code);
         self.vitals.update(|vitals| vitals.jobs.dead_letters += 1);
+        self.instruments.sent(names::DEAD_LETTERS_STREAM);
+        self.instruments.dead_letter(&record.reason.code);
     }
 }
 

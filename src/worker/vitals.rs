@@ -5,9 +5,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use serde::Serialize;
 
 use crate::broker::lease::LeaseCounts;
+use crate::gpu::GpuSample;
 
 /// How the worker is.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 #[expect(clippy::struct_excessive_bools, reason = "independent facts, each told under its own name")]
 pub struct Vitals {
     /// Its name.
@@ -28,6 +29,14 @@ pub struct Vitals {
     pub draining: bool,
     /// Jobs in hand.
     pub jobs: Jobs,
+    /// GPUs, as they were looked at last; none where there is none.
+    pub gpus: Vec<GpuSample>,
+    /// Calls to the GPUs' library that failed since the start.
+    pub gpu_failures: u64,
+    /// Checks of the watchdog in a row that found nothing to do.
+    pub idle_checks: u32,
+    /// Checks of the watchdog since the start at which something could not be read.
+    pub unreadable_checks: u64,
 }
 
 /// Jobs in hand, and what became of those that were.
@@ -39,6 +48,10 @@ pub struct Jobs {
     pub queued: usize,
     /// Of those, running.
     pub running: usize,
+    /// Milliseconds that the job which has waited longest has waited; 0 when none waits.
+    pub oldest_queued_ms: u64,
+    /// Taken in since the start.
+    pub received: u64,
     /// Results published.
     pub results: u64,
     /// Dead letters written.
@@ -51,8 +64,12 @@ pub struct Jobs {
     pub merged: u64,
     /// Older jobs of a restaurant, ended by a newer one.
     pub stale: u64,
-    /// Leases renewed.
+    /// Deliveries of jobs that the server had lent before.
+    pub redelivered: u64,
+    /// Renewals of leases that were asked for.
     pub renewals: u64,
+    /// Those of them that the server did not confirm.
+    pub renewals_failed: u64,
 }
 
 impl Vitals {
@@ -68,6 +85,10 @@ impl Vitals {
             engine_stuck: false,
             draining: false,
             jobs: Jobs::default(),
+            gpus: Vec::new(),
+            gpu_failures: 0,
+            idle_checks: 0,
+            unreadable_checks: 0,
         }
     }
 
@@ -98,8 +119,11 @@ impl Jobs {
     /// Takes over what the lease machine counts.
     pub fn note(&mut self, counts: &LeaseCounts) {
         (self.held, self.queued, self.running) = (counts.held, counts.queued, counts.running);
+        self.oldest_queued_ms = u64::try_from(counts.oldest_queued.as_millis()).unwrap_or(u64::MAX);
         (self.handed_back, self.merged, self.renewals) =
             (counts.handed_back, counts.merged + counts.again, counts.renewals);
+        self.redelivered = counts.redelivered + self.merged;
+        self.received = counts.received;
     }
 }
 

@@ -10,7 +10,7 @@
 //! - What cannot be arranged is a panic, which says why: the caller is a test.
 #![allow(clippy::missing_panics_doc, reason = "each of these panics where its test cannot go on")]
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -19,6 +19,7 @@ mod port;
 mod postgres;
 mod process;
 mod program;
+mod prometheus;
 mod proxy;
 mod redis;
 mod server;
@@ -28,12 +29,20 @@ pub use port::Port;
 pub use postgres::{Postgres, PostgresConfig};
 pub use process::{Process, Spec};
 pub use program::{Maitred, Program, Ran};
+pub use prometheus::{Prometheus, http_get, promtool};
 pub use proxy::{Mode, Proxy};
 pub use redis::{Redis, RedisConfig};
 pub use server::{Manners, Server};
 
-/// The repository, whose configuration files the servers are started with.
-const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
+/// The repository, whose configuration files the servers are started with: where this was compiled or, if that is gone
+/// (one target folder serves several clones), where the program was started.
+fn repository() -> PathBuf {
+    let compiled = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let here = std::env::current_dir().unwrap_or_default();
+    [compiled, here].into_iter().find(|folder| folder.join("deploy/nats").is_dir()).expect(
+        "the repository's folder `deploy` is neither where this was compiled nor here: start it in the repository",
+    )
+}
 
 /// How long anything may take before it is taken for broken: generous, because the machine may be busy.
 pub const LIMIT: Duration = Duration::from_mins(1);

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
-use crate::{Manners, Port, ROOT, Server, Spec, cache_home, installed, on_path, variable};
+use crate::{Manners, Port, Server, Spec, cache_home, installed, on_path, repository, variable};
 
 /// Older ones lose streams when they crash.
 const LEAST: [u32; 3] = [2, 10, 25];
@@ -143,7 +143,7 @@ fn render(config: &NatsConfig, port: u16, folder: &Path) -> String {
 /// A line that includes a file of deploy/nats. The server takes all paths for relative ones.
 fn include(folder: &Path, file: &str) -> String {
     let up = "../".repeat(folder.components().count());
-    format!("include \"{up}{ROOT}/deploy/nats/{file}\"\n")
+    format!("include \"{up}{}/deploy/nats/{file}\"\n", repository().display())
 }
 
 /// Such as 2.14.6; zeros where it does not say.

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
-use crate::{Manners, Port, ROOT, Server, Spec, installed, on_path};
+use crate::{Manners, Port, Server, Spec, installed, on_path, repository};
 
 /// What a test wants to be different.
 #[derive(Debug, Clone, Default)]
@@ -90,7 +90,8 @@ fn answers(port: u16) -> bool {
 /// The file that is deployed, on another port.
 fn render(config: &RedisConfig, port: u16, folder: &Path) -> String {
     format!(
-        "include \"{ROOT}/deploy/redis/redis.conf\"\nport {port}\ndir \"{}\"\n{}\n",
+        "include \"{}/deploy/redis/redis.conf\"\nport {port}\ndir \"{}\"\n{}\n",
+        repository().display(),
         folder.display(),
         config.lines
     )

@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 
 pub mod fleet;
+#[allow(dead_code, reason = "not every test binary has GPUs")]
+pub mod nvml;
 
 /// The path of a fetched model; `None`, said on stderr, where it has not been fetched.
 #[allow(dead_code, reason = "not every test binary needs a model")]

@@ -6,3 +6,5 @@ mod common;
 mod file;
 mod rules;
 mod starting;
+#[path = "../common/yaml.rs"]
+mod yaml;

@@ -18,5 +18,6 @@ mod standin;
 mod status;
 mod stores;
 mod submit;
+mod telemetry;
 mod topology;
 mod worker_faults;

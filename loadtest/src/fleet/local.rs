@@ -1,5 +1,6 @@
 //! A fleet on this machine: nats-server, Redis and workers as child processes, gone with it.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -130,6 +131,21 @@ impl LocalFleet {
         }
     }
 
+    /// Where the workers serve health, as far as they do.
+    pub fn health(&self) -> Vec<SocketAddr> {
+        let address = |worker: &Program| {
+            let log = worker.log_since_start();
+            let line = log.lines().find(|line| line.contains("health is served"))?;
+            line.split("at=").nth(1)?.trim().parse().ok()
+        };
+        self.workers.iter().filter_map(address).collect()
+    }
+
+    /// Processor time of all workers so far, in seconds; `None` where the system does not tell.
+    pub fn cpu_seconds(&self) -> Option<f64> {
+        self.workers.iter().map(|worker| cpu_seconds(worker.pid())).sum()
+    }
+
     /// Settings of a client of its server.
     pub fn nats(&self) -> NatsSettings {
         NatsSettings { url: Secret::Value(SecretUrl::new(self.nats.url())), ..Settings::default().nats }
@@ -148,6 +164,15 @@ impl LocalFleet {
     }
 }
 
+/// User and system time of a process: fields 14 and 15 of its `stat`, in hundredths of a second on every Linux.
+fn cpu_seconds(pid: u32) -> Option<f64> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name, in brackets, may hold blanks; what follows it begins with field 3.
+    let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
+    let ticks = |field: usize| fields.get(field - 3)?.parse::<f64>().ok();
+    Some((ticks(14)? + ticks(15)?) / 100.0)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -157,6 +182,14 @@ mod tests {
         for this in ["/target/release/maitred-loadtest", "/target/release/deps/fleet-0123"] {
             assert_eq!(program_beside(Path::new(this)), Path::new("/target/release/maitred"));
         }
+    }
+
+    #[test]
+    fn the_processor_time_of_a_process_only_grows() {
+        let this = std::process::id();
+        let before = cpu_seconds(this).unwrap();
+        assert!(cpu_seconds(this).unwrap() >= before && before < 1e6);
+        assert_eq!(cpu_seconds(u32::MAX), None);
     }
 
     #[tokio::test]

@@ -3,11 +3,10 @@
 use std::path::Path;
 
 use anyhow::anyhow;
+use maitred::report::scale::Scale;
 use plotters::coord::Shift;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
-
-use super::scale::Scale;
 
 const INK: RGBColor = RGBColor(34, 34, 34);
 const SOFT: RGBColor = RGBColor(95, 95, 95);

@@ -146,3 +146,33 @@ proptest! {
         prop_assert!((area - drawn).abs() <= 1e-6 * (1.0 + area), "{area} {drawn}");
     }
 }
+
+fn fleet(label: &str, workers: &[f64]) -> FleetOverDay {
+    let moment = |(n, &workers): (usize, &f64)| Moment { hour: n as f64, workers, lag: 3.0 * workers };
+    FleetOverDay { label: label.into(), moments: workers.iter().enumerate().map(moment).collect() }
+}
+
+#[test]
+fn fleets_have_a_line_for_workers_and_one_for_lag() {
+    let fleets = [fleet("fixed 2", &[2.0, 2.0, 2.0]), fleet("KEDA", &[0.0, 3.0, 1.0])];
+    let svg = drawn(|path| fleets_over_day(HEADING, &fleets, path));
+    for label in ["fixed 2", "KEDA", "hour of the day", "workers", "simulated, seed 7"] {
+        assert!(svg.contains(label), "{label}");
+    }
+    assert_eq!(lines(&svg, 0), 2);
+    assert_eq!(lines(&svg, 1), 2);
+    let none = refused(|path| fleets_over_day(HEADING, &[], path));
+    assert!(none.contains("no fleets"), "{none}");
+    let short = refused(|path| fleets_over_day(HEADING, &[fleet("short", &[1.0])], path));
+    assert!(short.contains("fewer than two moments"), "{short}");
+}
+
+#[test]
+fn what_a_day_costs_has_a_dot_for_each_fleet() {
+    let all = [series("fixed", &[(24.0, 40.0), (48.0, 90.0)]), series("KEDA", &[(30.0, 85.0)])];
+    let svg = drawn(|path| compliance_against_cost(HEADING, &all, path));
+    assert_eq!(svg.matches("<circle").count(), 3);
+    assert!(svg.contains("worker hours a day") && svg.contains("jobs in time, %"));
+    let none = refused(|path| compliance_against_cost(HEADING, &[series("empty", &[])], path));
+    assert!(none.contains("`empty` has no points"), "{none}");
+}

@@ -173,7 +173,7 @@ fn schedule(trace: &mut [Timed], shape: Shape, rate: f64, rng: &mut Rng) {
 }
 
 /// `section.key=value`.
-fn setting(text: &str) -> Result<(String, String), String> {
+pub(super) fn setting(text: &str) -> Result<(String, String), String> {
     let (key, value) = text.split_once('=').ok_or("write it as section.key=value")?;
     Ok((key.trim().to_owned(), value.trim().to_owned()))
 }

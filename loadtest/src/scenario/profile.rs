@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use anyhow::Context;
 use clap::Args;
+use maitred::engine::step_log::StepLine;
 use maitred::engine::{EngineStats, StepReport};
 use maitred::runtime;
 use serde::{Deserialize, Serialize};
@@ -154,16 +155,8 @@ fn prices(run: &Run) -> Vec<[f64; 2]> {
 }
 
 fn write_steps(steps: &[(f64, StepReport)], path: &PathBuf) -> anyhow::Result<()> {
-    let line = |(_, report): &(f64, StepReport)| {
-        let step = report.step;
-        serde_json::json!({
-            "prefill": step.prefill_tokens, "decode": step.decode_tokens, "read": step.read_tokens,
-            "sequences": step.sequences, "seconds": step.decode_time.as_secs_f64(), "predicted": report.predicted,
-        })
-        .to_string()
-    };
-    let lines: Vec<String> = steps.iter().map(line).collect();
-    std::fs::write(path, lines.join("\n") + "\n").with_context(|| path.display().to_string())
+    let lines: String = steps.iter().map(|(_, report)| StepLine::from(report).text()).collect();
+    std::fs::write(path, lines).with_context(|| path.display().to_string())
 }
 
 fn table(body: &Body) -> String {

@@ -273,10 +273,14 @@ impl LeaseMachine {
     pub fn counts(&self, now: Duration) -> LeaseCounts {
         let mut counts = LeaseCounts { held: self.table.len(), ..self.totals };
         for lease in self.table.values() {
-            counts.oldest = counts.oldest.max(now.saturating_sub(lease.since));
+            let age = now.saturating_sub(lease.since);
+            counts.oldest = counts.oldest.max(age);
             let place = match lease.state {
                 State::Received => &mut counts.decoding,
-                State::Held { stage: Stage::Queued(_) | Stage::Twin, .. } => &mut counts.queued,
+                State::Held { stage: Stage::Queued(_) | Stage::Twin, .. } => {
+                    counts.oldest_queued = counts.oldest_queued.max(age);
+                    &mut counts.queued
+                }
                 State::Held { stage: Stage::Running, .. } => &mut counts.running,
                 State::Held { stage: Stage::Closing, .. } => &mut counts.closing,
                 State::Settling { .. } => &mut counts.settling,

@@ -36,6 +36,12 @@ const MAX_IN_FLIGHT: usize = 256;
 /// A server that does not answer by then is not well.
 const ROUND_TRIP_LIMIT: Duration = Duration::from_secs(2);
 
+/// Makes TLS of those who do not choose (an HTTP client) the same as here. Done twice, the second time does nothing.
+pub fn provide_tls() {
+    // An error says that there is one already.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+}
+
 impl Broker {
     /// Connects as `name`, or says at once why not.
     pub async fn connect(settings: &NatsSettings, name: &str) -> Result<Self, BrokerError> {

@@ -17,23 +17,45 @@ use crate::scheduler::Lane;
 const STREAMS: [&str; 4] =
     [names::JOBS_STREAM, names::RESULTS_STREAM, names::DEAD_LETTERS_STREAM, names::ADVISORIES_STREAM];
 
+/// What waits in the lanes, and what waits to be looked at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Backlog {
+    /// The lanes, the most urgent first.
+    pub lanes: Vec<LaneStatus>,
+    /// Dead letters in their stream.
+    pub dead_letters: u64,
+}
+
 impl Broker {
+    /// What waits. Fewer requests than for a whole [`Status`]: for who asks again and again.
+    pub async fn backlog(&self) -> Result<Backlog, BrokerError> {
+        let (jobs, letters) =
+            tokio::try_join!(self.stream(names::JOBS_STREAM), self.stream(names::DEAD_LETTERS_STREAM))?;
+        let lanes = self.lanes_of(&jobs).await?;
+        Ok(Backlog { lanes, dead_letters: letters.cached_info().state.messages })
+    }
+
     /// How the fleet is. Several requests: under load the parts may be of slightly different moments.
     pub async fn status(&self, now: OffsetDateTime) -> Result<Status, BrokerError> {
         let server = self.server()?;
         let [jobs, results, letters, advisories] = STREAMS.map(|name| self.stream(name));
         let (jobs, results, letters, advisories) = tokio::try_join!(jobs, results, letters, advisories)?;
-        let (mut lanes, presence) = (Vec::new(), Presence::new(self));
-        for lane in Lane::ALL {
-            lanes.push(self.lane_status(lane, &jobs).await?);
-        }
-        let workers = presence.live_workers().await?;
+        let lanes = self.lanes_of(&jobs).await?;
+        let workers = Presence::new(self).live_workers().await?;
         let backfills = self.running_backfills(now).await?;
         let dead_letters = letters.cached_info().state.messages;
         let streams = [jobs, results, letters, advisories].map(|stream| stream_status(stream.cached_info()));
         let alarms = alarms(&streams[0], &lanes, &workers, &backfills, now);
         let streams = streams.into();
         Ok(Status { at: now, server, streams, lanes, workers, backfills, dead_letters, alarms })
+    }
+
+    async fn lanes_of(&self, jobs: &stream::Stream) -> Result<Vec<LaneStatus>, BrokerError> {
+        let mut lanes = Vec::new();
+        for lane in Lane::ALL {
+            lanes.push(self.lane_status(lane, jobs).await?);
+        }
+        Ok(lanes)
     }
 
     fn server(&self) -> Result<Server, BrokerError> {

@@ -55,6 +55,7 @@ pub struct Sweeper {
     letters: DeadLetters,
     worker: String,
     limits: Limits,
+    on_letter: Option<Box<dyn Fn() + Send + Sync>>,
 }
 
 /// What became of an advisory.
@@ -93,7 +94,14 @@ struct GivenUp {
 impl Sweeper {
     /// A sweeper; its letters name `worker`.
     pub fn new(broker: &Broker, worker: impl Into<String>, limits: Limits) -> Self {
-        Self { broker: broker.clone(), letters: DeadLetters::new(broker), worker: worker.into(), limits }
+        let letters = DeadLetters::new(broker);
+        Self { broker: broker.clone(), letters, worker: worker.into(), limits, on_letter: None }
+    }
+
+    /// Calls `on_letter` for each letter that it has written and that stays.
+    #[must_use]
+    pub fn telling(self, on_letter: impl Fn() + Send + Sync + 'static) -> Self {
+        Self { on_letter: Some(Box::new(on_letter)), ..self }
     }
 
     /// Sweeps until it is told to stop. Whatever fails is tried again: the advisories wait in their stream.
@@ -185,6 +193,9 @@ impl Sweeper {
             let since = given_up.message.time;
             self.letters.retract(stream, *stream_seq, given_up.backfill.as_deref(), since).await?;
             return Ok(Swept::Ended);
+        }
+        if let Some(on_letter) = &self.on_letter {
+            on_letter();
         }
         Ok(Swept::Letter)
     }

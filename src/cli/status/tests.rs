@@ -94,6 +94,30 @@ fn every_line_fits_eighty_columns_whatever_a_worker_is_called() {
 }
 
 #[test]
+fn gpus_are_shown_with_what_they_tell() {
+    let mut status = status();
+    let well = GpuSample {
+        device: 0,
+        name: "NVIDIA H100 80GB HBM3".into(),
+        utilization: Some(0.37),
+        memory_used_bytes: Some(3 << 30),
+        memory_total_bytes: Some(80 << 30),
+        power_watts: Some(251.6),
+        temperature_celsius: Some(61.0),
+    };
+    let lost = GpuSample { device: 1, name: well.name.clone(), ..GpuSample::default() };
+    status.workers[0].gpus = vec![well, lost];
+    let expected = "
+gpu of     no.  name                   busy      memory  power  temp.
+kitchen-1    0  NVIDIA H100 80GB HBM3  37 %  3.0/80 GiB  252 W  61 °C
+kitchen-1    1  NVIDIA H100 80GB HBM3     -           -      -      -
+
+";
+    let text = text(&status, STYLE);
+    assert!(text.contains(expected), "{text}");
+}
+
+#[test]
 fn a_quiet_fleet_says_so() {
     let quiet = Status { workers: vec![], backfills: vec![], dead_letters: 0, alarms: vec![], ..status() };
     let text = text(&quiet, STYLE);

@@ -96,8 +96,9 @@ impl BranchRun {
                 }
                 self.pos = root;
                 if let Some(path) = walk.next_path() {
+                    // Tokens of the labels: fed, neither prompt nor sampled, and counted like a template's.
                     self.queue.extend(path);
-                    return Progress::default();
+                    return Progress { forced: path.len() as u32, ..Progress::default() };
                 }
                 let walk = std::mem::replace(walk, LabelWalk::new(labels));
                 self.work = Work::Over(Ok(BranchAnswer::Probe(walk.into_log_probabilities())));

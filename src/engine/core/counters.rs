@@ -9,6 +9,8 @@ pub struct Step {
     pub prefill_tokens: u32,
     /// Sampled tokens fed.
     pub decode_tokens: u32,
+    /// Tokens sampled from what was fed. Not all are fed later: a stop token is not, nor is the last of a request.
+    pub generated_tokens: u32,
     /// Tokens, of both kinds, whose logits were read.
     pub read_tokens: u32,
     /// Sequences in the batch.
@@ -19,6 +21,8 @@ pub struct Step {
     pub read_time: Duration,
     /// Time of the whole step; what is neither of the two above goes into admitting and building the batch.
     pub total_time: Duration,
+    /// When it ended, on the engine's clock.
+    pub ended: Duration,
 }
 
 /// Counters over a core's life.
@@ -32,6 +36,10 @@ pub struct CoreCounters {
     pub decode_tokens: u64,
     /// Tokens, of both kinds, whose logits were read.
     pub read_tokens: u64,
+    /// Template tokens of answered requests; they are among the prefilled ones.
+    pub forced_tokens: u64,
+    /// Tokens that answered requests took from a pinned prefix.
+    pub reused_tokens: u64,
     /// Sum over steps of the sequences in the batch.
     pub sequence_steps: u64,
     /// Time inside the backend's decode.

@@ -176,8 +176,8 @@ impl Running {
         feeds.push(Feed { run: index, branch: None, count, sampled: 0, read: None });
     }
 
-    /// Takes note of a decode that worked.
-    pub fn absorb(&mut self, feed: &Feed, backend: &mut impl Backend, now: Duration) {
+    /// Takes note of a decode that worked; how many tokens it sampled.
+    pub fn absorb(&mut self, feed: &Feed, backend: &mut impl Backend, now: Duration) -> u32 {
         let Some(number) = feed.branch else {
             self.body_fed += feed.count;
             if self.body_fed == self.waiting.request.body.len() {
@@ -186,13 +186,14 @@ impl Running {
                 }
                 self.begin_branches(self.base + self.body_fed as u32, &[]);
             }
-            return;
+            return 0;
         };
         let branch = &mut self.branches[number];
         branch.fed(feed.count);
-        let Some(index) = feed.read else { return };
+        let Some(index) = feed.read else { return 0 };
         let progress = branch.read(index, backend);
         self.note(progress, now);
+        progress.generated
     }
 
     fn begin_branches(&mut self, pos: u32, head: &[super::Token]) {

@@ -17,6 +17,7 @@ mod code {
     pub const NO_PRIVILEGE: &str = "42501";
     pub const NO_TABLE: &str = "42P01";
     pub const NO_COLUMN: &str = "42703";
+    pub const NO_FUNCTION: &str = "42883";
     pub const DISK_FULL: &str = "53100";
     pub const TOO_MANY_CONNECTIONS: &str = "53300";
     pub const LOCKED: &str = "55P03";
@@ -42,7 +43,9 @@ pub(super) fn explain(error: &sqlx::Error) -> StoreError {
             }
             Some(code::NO_DATABASE) => "the database is not there; create it or correct postgres.url",
             Some(code::NO_PRIVILEGE) => "the user may not do this; grant what deploy/postgres/roles.sql says",
-            Some(code::NO_TABLE | code::NO_COLUMN) => "its schema is not up to date; run `maitred init`",
+            Some(code::NO_TABLE | code::NO_COLUMN | code::NO_FUNCTION) => {
+                "its schema is not up to date; run `maitred init`"
+            }
             Some(code::DISK_FULL) => "its disk is full; free some space there",
             Some(code::TOO_MANY_CONNECTIONS) => "it has no connection left; raise max_connections",
             Some(code::LOCKED) => "a table is locked for too long; see who holds it in pg_locks",

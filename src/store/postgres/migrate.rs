@@ -11,7 +11,7 @@ use super::{CONNECT, options};
 use crate::config::SecretUrl;
 use crate::store::StoreError;
 
-/// The schema. The macro does not notice a file that is added to the folder: change this one then.
+/// The schema, of two files so far. The macro does not notice a file that is added to the folder: change this one then.
 static MIGRATIONS: Migrator = sqlx::migrate!("migrations/postgres");
 
 /// One step of the schema.
@@ -28,7 +28,7 @@ pub struct Migration {
 /// # Errors
 /// If the server cannot be reached, the user may not, or the schema is not ours, or newer.
 pub async fn migrate(url: &SecretUrl) -> Result<Vec<Migration>, StoreError> {
-    let mut connection = connect(url).await?;
+    let mut connection = connect(url, "maitred init").await?;
     // Looked up under the lock: what another one applies meanwhile is not ours.
     connection.lock().await.map_err(|error| explain_migration(&error))?;
     let applied = async {
@@ -49,14 +49,14 @@ pub async fn migrate(url: &SecretUrl) -> Result<Vec<Migration>, StoreError> {
 /// # Errors
 /// As [`migrate`].
 pub async fn pending(url: &SecretUrl) -> Result<Vec<Migration>, StoreError> {
-    let mut connection = connect(url).await?;
+    let mut connection = connect(url, "maitred init").await?;
     let missing = missing(&mut connection).await;
     connection.close().await.map_err(|error| explain(&error))?;
     missing.map_err(|error| explain_migration(&error))
 }
 
-async fn connect(url: &SecretUrl) -> Result<PgConnection, StoreError> {
-    let options = options(url)?.application_name("maitred init");
+pub(super) async fn connect(url: &SecretUrl, name: &str) -> Result<PgConnection, StoreError> {
+    let options = options(url)?.application_name(name);
     match tokio::time::timeout(CONNECT, options.connect()).await {
         Ok(connected) => connected.map_err(|error| explain(&error)),
         Err(_) => {

@@ -17,6 +17,7 @@ mod facts;
 mod tests;
 
 use std::future::Future;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -41,6 +42,8 @@ pub struct RedisFacts {
     lifetime: u64,
     scripts: Scripts,
     link: Mutex<Link>,
+    /// Calls that failed; those that were not made because it is left alone are none.
+    errors: AtomicU64,
 }
 
 /// What calls go through.
@@ -77,7 +80,13 @@ impl RedisFacts {
                 drop_if: Script::new(include_str!("drop_if.lua")),
             },
             link: Mutex::new(Link { breaker, connection: None }),
+            errors: AtomicU64::new(0),
         })
+    }
+
+    /// Calls that failed.
+    pub fn errors(&self) -> u64 {
+        self.errors.load(Ordering::Relaxed)
     }
 
     /// Runs one exchange with the server, within its time.
@@ -96,6 +105,7 @@ impl RedisFacts {
             }
         };
         self.end(permit, outcome.as_ref().err().filter(|_| !is_answer));
+        self.errors.fetch_add(outcome.is_err().into(), Ordering::Relaxed);
         outcome
     }
 

@@ -8,6 +8,7 @@
 mod error;
 mod facts;
 mod metrics;
+mod report;
 mod retention;
 #[cfg(test)]
 mod tests;
@@ -24,7 +25,7 @@ use self::error::{explain, explain_migration, is_busy};
 pub use self::retention::Retention;
 use super::StoreError;
 
-/// The schema, of two files so far. The macro does not notice a file that is added to the folder: change this then.
+/// The schema, of three files so far. The macro does not notice a file that is added to the folder: change this then.
 static MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
 
 /// `PRAGMA application_id` of the files of this program: "MTRD".

@@ -56,8 +56,14 @@ impl SqliteStore {
         for rule in [
             "DELETE FROM llm_metrics WHERE created_at < ?",
             "DELETE FROM analysis_metrics WHERE created_at < ?",
+            "DELETE FROM job_metrics WHERE created_at < ?",
+            "DELETE FROM gpu_samples WHERE sampled_at < ?",
+            "DELETE FROM dead_letters WHERE created_at < ?",
             "DELETE FROM goodput_windows WHERE ended_at < ?",
-            "DELETE FROM workers WHERE started_at < ?",
+            "DELETE FROM worker_ends WHERE ended_at < ?",
+            // A worker that is still at work keeps the row of its start.
+            "DELETE FROM workers WHERE started_at < ?1 AND NOT EXISTS
+                 (SELECT 1 FROM goodput_windows g WHERE g.worker = workers.worker AND g.ended_at >= ?1)",
         ] {
             let query = sqlx::query(rule).bind(&metrics_before);
             transaction.execute(query).await.map_err(|error| self.explain(error))?;

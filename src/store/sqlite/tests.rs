@@ -51,7 +51,7 @@ fn an_empty_file_becomes_a_store() {
         let journal: String =
             sqlx::query_scalar("PRAGMA journal_mode").fetch_one(&store.readers).await.unwrap();
         assert_eq!(journal, "wal");
-        for table in ["facts", "last_results", "aspect_counts", "llm_metrics", "token_saving", "hour_of_day"]
+        for table in ["facts", "last_results", "aspect_counts", "llm_metrics", "token_saving", "job_metrics"]
         {
             let known: i64 = sqlx::query_scalar("SELECT count(*) FROM sqlite_schema WHERE name = ?")
                 .bind(table)

@@ -1,12 +1,14 @@
 //! Doing what the lease machine says.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use tokio_util::sync::CancellationToken;
 
 use super::{Dispatcher, Event, report};
 use crate::broker::lease::{Action, End, LeaseId, Settlement};
 use crate::broker::nats::source::Acker;
+use crate::telemetry::Operation;
 
 impl Dispatcher {
     /// Performs all that is due.
@@ -69,10 +71,14 @@ impl Dispatcher {
     fn renew(&self, lease: LeaseId) {
         let Some(held) = self.held.get(&lease) else { return };
         let (acker, events, asked) = (Arc::clone(&held.acker), self.events.clone(), self.now());
+        let vitals = self.parts.vitals.clone();
         tokio::spawn(async move {
             match acker.renew().await {
                 Ok(()) => report(&events, Event::Renewed(lease, asked)).await,
-                Err(error) => tracing::debug!(%lease, %error, "lease not renewed"),
+                Err(error) => {
+                    tracing::debug!(%lease, %error, "lease not renewed");
+                    vitals.update(|vitals| vitals.jobs.renewals_failed += 1);
+                }
             }
         });
     }
@@ -80,10 +86,13 @@ impl Dispatcher {
     fn settle(&self, lease: LeaseId, settlement: Settlement) {
         let Some(held) = self.held.get(&lease) else { return };
         let (acker, events) = (Arc::clone(&held.acker), self.events.clone());
+        let (instruments, lane) = (self.parts.instruments.clone(), self.pulls.origin(lease.source).lane);
         tokio::spawn(async move {
+            let asked = Instant::now();
             let settled = acker.settle(settlement).await;
-            if let Err(error) = &settled {
-                tracing::debug!(%lease, %error, "settlement not confirmed; trying again");
+            match &settled {
+                Ok(()) => instruments.operation(operation(settlement), lane.name(), asked.elapsed()),
+                Err(error) => tracing::debug!(%lease, %error, "settlement not confirmed; trying again"),
             }
             report(&events, Event::Settled(lease, settled.is_ok())).await;
         });
@@ -98,6 +107,14 @@ pub(super) fn settle_stray(acker: Acker, settlement: Settlement) {
             tracing::debug!(%error, "settlement of a repeated delivery not confirmed");
         }
     });
+}
+
+const fn operation(settlement: Settlement) -> Operation {
+    match settlement {
+        Settlement::Ack => Operation::Ack,
+        Settlement::Nak(_) => Operation::Nak,
+        Settlement::Term => Operation::Term,
+    }
 }
 
 enum Verdict {

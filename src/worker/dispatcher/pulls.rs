@@ -18,6 +18,8 @@ use super::super::intake::Origin;
 
 /// How long a pull waits at an empty lane. A worker that is killed leaves its pull behind for as long.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// By then every pull has ended, or nobody will hear of it.
+pub(super) const LAST_WORD: Duration = PATIENCE.saturating_add(Duration::from_millis(500));
 /// How long a lane that was found empty is passed over while others have jobs.
 const EMPTY_FOR: Duration = Duration::from_millis(500);
 /// After a failed pull.
@@ -182,6 +184,11 @@ impl Pulls {
     /// Our own pulls that wait at a source.
     pub(super) fn waiting_at(&self, id: SourceId) -> usize {
         usize::from(self.sources.get(&id).is_some_and(|known| known.waiting))
+    }
+
+    /// Whether a pull is out.
+    pub(super) fn out(&self) -> bool {
+        self.taking || self.sources.values().any(|known| known.waiting)
     }
 
     fn backlog(&self) -> bool {

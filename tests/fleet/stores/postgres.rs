@@ -6,17 +6,20 @@ use std::time::Duration;
 
 use maitred::config::SecretUrl;
 use maitred::job::Analysis;
+use maitred::report::Period;
 use maitred::result::{Outcome, Usage};
 use maitred::scheduler::Lane;
 use maitred::store::metric_writer::{MetricWriter, WriterReport, WriterSettings};
 use maitred::store::metrics::{
-    AnalysisMetric, GoodputWindow, MetricRow, MetricStore, RequestKind, RequestMetric, RequestTimes,
-    WorkerStart,
+    AnalysisMetric, DeadLetterRow, GoodputWindow, GpuSampleRow, JobMetric, JobStamps, MetricRow, MetricStore,
+    RequestKind, RequestMetric, RequestTimes, WorkerEnd, WorkerStart,
 };
-use maitred::store::postgres::{PostgresStore, migrate, pending};
+use maitred::store::postgres::{PostgresStore, migrate, pending, report};
+use maitred::store::sqlite::SqliteStore;
 use maitred::telemetry::{TtftQuantiles, Window};
 use maitred_testkit::{LIMIT, Postgres};
 use sqlx::{Connection, PgConnection};
+use time::OffsetDateTime;
 use time::macros::datetime;
 
 const ROLES: &str = include_str!("../../../deploy/postgres/roles.sql");
@@ -37,6 +40,7 @@ fn request(id: &str) -> MetricRow {
         analysis: "summary".into(),
         kind: RequestKind::Generation,
         model: "m".into(),
+        received: ms(70_000),
         times: RequestTimes { admitted: Some(ms(100)), first: Some(ms(350)), finished: ms(1350) },
         prompt_tokens: 60,
         cached_tokens: 200,
@@ -73,6 +77,7 @@ fn analysis(result: &str, lane: Option<Lane>, outcome: Outcome) -> MetricRow {
             baseline_tokens: 1000,
             ..Usage::default()
         },
+        error_count: 2,
         warning_count: 1,
         // In the evening in Seoul, in the morning in UTC.
         created_at: datetime!(2026-01-31 18:30:00 +9),
@@ -93,14 +98,103 @@ fn goodput() -> MetricRow {
             tokens_met: 600,
             ttft,
         },
+        busy: Some(ms(4000)),
     })
 }
+
+fn job(result: &str, restaurant: &str, created_at: OffsetDateTime) -> MetricRow {
+    MetricRow::Job(JobMetric {
+        job_id: "j".into(),
+        result_id: result.into(),
+        restaurant_id: restaurant.into(),
+        worker: "w-1".into(),
+        lane: Some(Lane::Live),
+        trace_id: None,
+        outcome: Outcome::Ok,
+        model: "m".into(),
+        prompt_version: "p".into(),
+        device: "cpu".into(),
+        config: "c".into(),
+        deliveries: Some(2),
+        stamps: JobStamps {
+            received: ms(70_000),
+            admitted: Some(ms(70_100)),
+            first_token: Some(ms(70_350)),
+            prefilled: Some(ms(71_000)),
+            published: ms(71_400),
+        },
+        within_sla: Some(true),
+        usage: Usage {
+            reviews: 20,
+            prompt_tokens: 90,
+            forced_tokens: 4,
+            generated_tokens: 6,
+            baseline_tokens: 1000,
+            ..Usage::default()
+        },
+        created_at,
+    })
+}
+
+fn gpu(sampled_at: OffsetDateTime) -> MetricRow {
+    MetricRow::Gpu(GpuSampleRow {
+        worker: "w-1".into(),
+        device: 1,
+        name: "A GPU".into(),
+        utilization: Some(0.5),
+        memory_used_bytes: Some(1 << 30),
+        memory_total_bytes: Some(4 << 30),
+        power_watts: None,
+        temperature_celsius: Some(61.0),
+        sampled_at,
+    })
+}
+
+fn letter() -> MetricRow {
+    MetricRow::DeadLetter(DeadLetterRow {
+        job_id: Some("a\0b".into()),
+        restaurant_id: None,
+        worker: "w-1".into(),
+        lane: Lane::Hi,
+        reason: "poison".into(),
+        sequence: 7,
+        deliveries: 3,
+        created_at: datetime!(2026-01-31 09:30:00 UTC),
+    })
+}
+
+fn end() -> MetricRow {
+    MetricRow::WorkerEnd(WorkerEnd {
+        worker: "w-1".into(),
+        started_at: datetime!(2026-01-31 09:00 UTC),
+        ended_at: datetime!(2026-01-31 10:00 UTC),
+        ending: "drained",
+    })
+}
+
+/// A row of each table, in January 2026.
+fn one_of_each() -> Vec<MetricRow> {
+    let at = datetime!(2026-01-31 09:30:00.25 UTC);
+    let summary = analysis("j", None, Outcome::Ok);
+    vec![request("q"), summary, goodput(), worker(), end(), job("j", "r", at), gpu(at), letter()]
+}
+
+/// How many rows all tables have.
+const ROWS: &str = "
+    SELECT (SELECT count(*) FROM llm_metrics) + (SELECT count(*) FROM analysis_metrics)
+         + (SELECT count(*) FROM goodput_windows) + (SELECT count(*) FROM workers) + (SELECT count(*) FROM worker_ends)
+         + (SELECT count(*) FROM job_metrics) + (SELECT count(*) FROM gpu_samples) + (SELECT count(*) FROM dead_letters)";
 
 fn worker() -> MetricRow {
     MetricRow::Worker(WorkerStart {
         worker: "w-1".into(),
         version: "0.1.0".into(),
         model: "m".into(),
+        device: "cpu".into(),
+        slots: 8,
+        sequences: 16,
+        config: "c".into(),
+        sla: ms(2000),
         started_at: datetime!(2026-01-31 09:00 UTC),
     })
 }
@@ -160,37 +254,168 @@ async fn a_schema_of_a_newer_version_is_refused() {
 async fn every_row_is_written_with_its_derived_columns_once() {
     let Some((postgres, store)) = prepared().await else { return };
     let failed = Outcome::Failed { code: "engine_stopped".into(), message: "start it again".into() };
-    let rows = [request("q"), analysis("j", None, failed), goodput(), worker()];
+    let mut rows = one_of_each();
+    rows[1] = analysis("j", None, failed);
     store.record(&rows).await.unwrap();
     store.record(&rows).await.unwrap();
     store.record(&[]).await.unwrap();
+    assert_eq!(postgres.sql(ROWS), "8");
     postgres.sql("ALTER DATABASE postgres SET timezone = 'UTC'");
     assert_eq!(
         postgres.sql(
             "SELECT request_id, result_id, worker, lane, trace_id, kind, queue_ms, prefill_ms, decode_ms, total_ms,
-                    ttft_ms, tpot_ms, tps, prompt_tokens, cached_tokens, forced_tokens, generated_tokens, created_at
+                    ttft_ms, tpot_ms, tps, prompt_tokens, cached_tokens, forced_tokens, generated_tokens, created_at,
+                    at_received_ms
              FROM llm_metrics"
         ),
-        "q|j|w-1|hi|0af7651916cd43dd8448eb211c80319c|generation|100|250|1000|1350|350|100|60|60|200|4|11|2026-01-31 09:30:00.25+00"
+        "q|j|w-1|hi|0af7651916cd43dd8448eb211c80319c|generation|100|250|1000|1350|350|100|60|60|200|4|11|2026-01-31 09:30:00.25+00|70000"
     );
     assert_eq!(
         postgres.sql(
             "SELECT lane IS NULL, outcome, error_code, processing_ms, queue_ms, ttft_ms, cached_tokens, reviews,
-                    reviews_read, cache_hits, baseline_tokens, warning_count, created_at FROM analysis_metrics"
+                    reviews_read, cache_hits, baseline_tokens, warning_count, error_count, created_at
+             FROM analysis_metrics"
         ),
-        "t|failed|engine_stopped|800|200|450|700|20|5|15|1000|1|2026-01-31 09:30:00+00"
+        "t|failed|engine_stopped|800|200|450|700|20|5|15|1000|1|2|2026-01-31 09:30:00+00"
     );
     assert_eq!(
         postgres.sql(
             "SELECT worker, started_at, ended_at, wall_seconds, throughput_tps, goodput_tps, compliance, ttft_p50_ms,
-                    ttft_p95_ms FROM goodput_windows"
+                    ttft_p95_ms, busy_seconds FROM goodput_windows"
         ),
-        "w-1|2026-01-31 09:30:50+00|2026-01-31 09:31:00+00|10|90|60|0.75|300|1500"
+        "w-1|2026-01-31 09:30:50+00|2026-01-31 09:31:00+00|10|90|60|0.75|300|1500|4"
     );
     assert_eq!(
-        postgres.sql("SELECT worker, version, model, started_at FROM workers"),
-        "w-1|0.1.0|m|2026-01-31 09:00:00+00"
+        postgres.sql(
+            "SELECT worker, version, model, device, slots, sequences, config, sla_ms, started_at FROM workers"
+        ),
+        "w-1|0.1.0|m|cpu|8|16|c|2000|2026-01-31 09:00:00+00"
     );
+    assert_eq!(
+        postgres.sql("SELECT worker, started_at, ended_at, ending, last_window_at FROM worker_lives"),
+        "w-1|2026-01-31 09:00:00+00|2026-01-31 10:00:00+00|drained|2026-01-31 09:31:00+00"
+    );
+    assert_eq!(
+        postgres.sql(
+            "SELECT result_id, deliveries, device, config, at_received_ms, at_admitted_ms, at_first_token_ms,
+                    at_prefilled_ms, at_published_ms, queue_ms, ttft_ms, total_ms, within_sla, reviews, prompt_tokens
+             FROM job_metrics"
+        ),
+        "j|2|cpu|c|70000|70100|70350|71000|71400|100|350|1400|t|20|90"
+    );
+    assert_eq!(
+        postgres.sql("SELECT device, utilization, memory_total_bytes, power_watts IS NULL FROM gpu_samples"),
+        "1|0.5|4294967296|t"
+    );
+    assert_eq!(
+        postgres.sql(
+            "SELECT job_id, restaurant_id IS NULL, lane, reason, sequence, deliveries FROM dead_letters"
+        ),
+        "ab|t|hi|poison|7|3"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_schema_of_the_first_version_keeps_its_rows_and_gets_the_new_columns() {
+    let Some(postgres) = Postgres::start() else { return };
+    // What the version before had made, and how it tells so.
+    let first = include_str!("../../../migrations/postgres/0001_metrics.sql");
+    migrate(&url(&postgres)).await.unwrap();
+    let known = postgres.sql("SELECT encode(checksum, 'hex') FROM _sqlx_migrations WHERE version = 1");
+    postgres.sql("DROP SCHEMA public CASCADE; CREATE SCHEMA public");
+    postgres.sql(first);
+    postgres.sql(&format!(
+        "CREATE TABLE _sqlx_migrations (version bigint PRIMARY KEY, description text NOT NULL,
+             installed_on timestamptz NOT NULL DEFAULT now(), success boolean NOT NULL, checksum bytea NOT NULL,
+             execution_time bigint NOT NULL);
+         INSERT INTO _sqlx_migrations VALUES (1, 'metrics', now(), true, decode('{known}', 'hex'), 1);
+         INSERT INTO workers (worker, version, model, started_at) VALUES ('old', '0', 'm', '2026-01-01');
+         INSERT INTO goodput_windows (worker, started_at, ended_at, wall_seconds, jobs, jobs_met, tokens, tokens_met)
+         VALUES ('old', '2026-01-01', '2026-01-02', 86400, 1, 1, 5, 5)"
+    ));
+    let steps: Vec<i64> = migrate(&url(&postgres)).await.unwrap().iter().map(|step| step.version).collect();
+    assert_eq!(steps, [2]);
+    let row = "SELECT worker, device IS NULL, slots IS NULL, last_window_at IS NOT NULL, ended_at IS NULL FROM worker_lives";
+    assert_eq!(postgres.sql(row), "old|t|t|t|t");
+    assert_eq!(
+        postgres.sql("SELECT busy_seconds IS NULL FROM goodput_windows"),
+        "t",
+        "not measured, not zero"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn old_rows_go_once_a_day_whoever_asks_and_a_worker_at_work_stays_known() {
+    let Some((postgres, store)) = prepared().await else { return };
+    let now = OffsetDateTime::now_utc();
+    let mut rows = one_of_each();
+    rows.extend((0..12_000).map(|n| job(&format!("old-{n}"), "r", datetime!(2026-01-31 09:30 UTC))));
+    rows.extend([job("today", "r", now), gpu(now)]);
+    for rows in rows.chunks(1000) {
+        store.record(rows).await.unwrap();
+    }
+    let month = Duration::from_hours(24 * 30);
+    // Three workers at once, more than once a stretch: together they let everything old go, and nothing twice.
+    let others = [0; 2].map(|_| PostgresStore::new(&url(&postgres)).unwrap());
+    let (a, b, c) = tokio::join!(store.let_go(month), others[0].let_go(month), others[1].let_go(month));
+    assert_eq!(a.unwrap() + b.unwrap() + c.unwrap(), 12_008);
+    assert_eq!(postgres.sql(ROWS), "2");
+    store.record(&one_of_each()).await.unwrap();
+    assert_eq!(store.let_go(month).await.unwrap(), 0, "done today");
+    postgres.sql("UPDATE retention SET finished_at = finished_at - interval '21 hours'");
+    postgres.sql("UPDATE goodput_windows SET started_at = now(), ended_at = now()");
+    assert_eq!(store.let_go(month).await.unwrap(), 6);
+    assert_eq!(postgres.sql("SELECT worker FROM workers"), "w-1", "it left a window a moment ago");
+    let message = store.let_go(Duration::from_hours(1)).await.unwrap_err().to_string();
+    assert!(message.contains("kept for a day at least"), "{message}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn views_tell_service_by_size_hours_and_what_each_restaurant_took() {
+    let Some((postgres, store)) = prepared().await else { return };
+    let at = datetime!(2026-01-31 09:30 UTC);
+    let MetricRow::Job(mut other) = job("k", "r-2", at) else { unreachable!() };
+    (other.usage.prompt_tokens, other.usage.reviews, other.within_sla) = (290, 31, None);
+    store.record(&[job("j", "r-1", at), MetricRow::Job(other), goodput()]).await.unwrap();
+    assert_eq!(
+        postgres.sql("SELECT lane, size, jobs, judged, met, compliance, ttft_p95_ms FROM sla_by_lane_and_size ORDER BY size"),
+        "live|large|1|0|0||350\nlive|medium|1|1|1|1|350"
+    );
+    assert_eq!(
+        postgres.sql("SELECT hour, jobs, days, failed, reviews, computed_tokens FROM job_hours"),
+        "9|2|1|0|51|400"
+    );
+    assert_eq!(
+        postgres.sql(
+            "SELECT restaurant_id, results, computed_tokens, engine_seconds FROM restaurant_cost ORDER BY 1"
+        ),
+        "r-1|1|100|1\nr-2|1|300|3"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_report_says_the_same_of_postgres_and_of_a_file() {
+    let Some((postgres, store)) = prepared().await else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let file = SqliteStore::open(&folder.path().join("maitred.db")).await.unwrap();
+    let at = |minute: i64| datetime!(2026-01-31 09:30 UTC) + time::Duration::minutes(minute);
+    let mut rows = one_of_each();
+    rows.extend((0..40).map(|n| job(&format!("k-{n}"), "r", at(n))));
+    rows.extend((0..40).map(|n| gpu(at(n))));
+    store.record(&rows).await.unwrap();
+    file.record(&rows).await.unwrap();
+    postgres.sql(ROLES);
+    let period = Period { from: datetime!(2026-01-31 00:00 UTC), to: datetime!(2026-02-01 00:00 UTC) };
+    // As the role that sees views alone.
+    let reader = SecretUrl::new(postgres.url_as("maitred_reader", "postgres"));
+    let ours = report(&reader, period).await.unwrap().finish(period, Some(2.0));
+    let theirs = file.report(period).await.unwrap().finish(period, Some(2.0));
+    assert_eq!(ours.jobs.as_ref().unwrap().total, 41);
+    assert!(ours.flow.as_ref().unwrap().points.iter().any(|point| point.throughput_tps.is_some()));
+    assert_eq!(ours, theirs);
+    let empty = Period { from: period.to, to: datetime!(2026-02-02 00:00 UTC) };
+    let empty = report(&reader, empty).await.unwrap().finish(empty, None);
+    assert_eq!((empty.jobs, empty.flow, empty.tokens, empty.dead_letters), (None, None, None, None));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -263,12 +488,14 @@ async fn each_role_may_do_its_part_and_no_more_whichever_came_first() {
 
         let writer = SecretUrl::new(postgres.url_as("maitred_writer", "postgres"));
         let store = PostgresStore::new(&writer).unwrap();
-        let rows = [request("q"), analysis("j", None, Outcome::Ok), goodput(), worker()];
+        let rows = one_of_each();
         store.record(&rows).await.unwrap();
         store.record(&rows).await.unwrap();
         assert_eq!(postgres.sql("SELECT count(*) FROM llm_metrics"), "1");
         let forbidden = [
             "DELETE FROM llm_metrics",
+            "DELETE FROM retention",
+            "UPDATE worker_ends SET ending = 'x'",
             "UPDATE analysis_metrics SET outcome = 'ok'",
             "TRUNCATE goodput_windows",
             "DROP TABLE workers",
@@ -277,8 +504,11 @@ async fn each_role_may_do_its_part_and_no_more_whichever_came_first() {
             "SELECT * FROM _sqlx_migrations",
         ];
         refused(&postgres, "maitred_writer", &forbidden).await;
+        assert_eq!(store.let_go(Duration::from_hours(48)).await.unwrap(), 8, "what is past retention it may");
         let forbidden = [
             "SELECT * FROM llm_metrics",
+            "SELECT * FROM job_metrics",
+            "SELECT let_go_of_metrics('2 days', 1)",
             "INSERT INTO workers (worker) VALUES ('x')",
             "CREATE TABLE mine (x text)",
         ];
@@ -289,6 +519,10 @@ async fn each_role_may_do_its_part_and_no_more_whichever_came_first() {
             "SELECT count(*) FROM hour_of_day",
             "SELECT count(*) FROM lane_service",
             "SELECT count(*) FROM worker_goodput",
+            "SELECT count(*) FROM worker_lives",
+            "SELECT count(*) FROM sla_by_lane_and_size",
+            "SELECT count(*) FROM job_hours",
+            "SELECT count(*) FROM restaurant_cost",
         ] {
             let _: i64 = sqlx::query_scalar(view).fetch_one(&mut reader).await.unwrap();
         }

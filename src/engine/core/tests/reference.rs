@@ -56,6 +56,7 @@ pub fn answer(
         .map(|branch| match branch {
             Branch::Probe { question, labels } => {
                 usage.prompt += question.len() as u32;
+                usage.forced += walked(labels.tokens());
                 probe(body.clone(), question, labels)
             }
             Branch::Generate { template } => generate(body.clone(), template, &mut usage),
@@ -88,6 +89,14 @@ fn probe(mut at: Reader, question: &[Token], labels: &Labels) -> Result<BranchAn
         logs.push(log as f32);
     }
     Ok(BranchAnswer::Probe(logs))
+}
+
+/// Tokens of labels that are fed to tell those apart that begin alike: each beginning that several share, once.
+fn walked(labels: &[Vec<Token>]) -> u32 {
+    let shared = |head: &&[Token]| labels.iter().filter(|label| label.starts_with(head)).count() > 1;
+    let heads = labels.iter().flat_map(|label| (1..label.len()).map(|length| &label[..length]));
+    let heads: BTreeSet<&[Token]> = heads.filter(shared).collect();
+    heads.into_iter().map(|head| head.len() as u32).sum()
 }
 
 fn generate(

@@ -2,17 +2,29 @@
 
 /// A value's way onto an axis.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) enum Scale {
+pub enum Scale {
     /// Even steps.
-    Linear { low: f64, high: f64 },
+    Linear {
+        /// Value at the low end.
+        low: f64,
+        /// Value at the high end.
+        high: f64,
+    },
     /// Even ratios.
-    Log { low: f64, high: f64 },
+    Log {
+        /// Value at the low end, above 0.
+        low: f64,
+        /// Value at the high end.
+        high: f64,
+    },
 }
 
 /// A named place on an axis.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Tick {
+pub struct Tick {
+    /// Where.
     pub value: f64,
+    /// Its name.
     pub label: String,
 }
 
