@@ -7,8 +7,8 @@ use clap::Parser;
 #[cfg(unix)]
 use maitred::cli::worker;
 use maitred::cli::{
-    Cli, Command, Exit, Overrides, backfill, cancel, dlq, doctor, init, logging, model, report, results, show,
-    status, submit,
+    Cli, Command, Exit, Overrides, backfill, cancel, dlq, doctor, init, logging, model, report, results,
+    show, status, submit,
 };
 #[cfg(feature = "llama")]
 use maitred::cli::{measure, run as analyse, speed};

@@ -7,7 +7,7 @@ use owo_colors::AnsiColors;
 
 use super::text::{Style, counted, pad, printable, wrap};
 use super::{Common, Exit, Overrides, logging};
-use crate::config::{LogFormat, LogSettings};
+use crate::config::Settings;
 use crate::doctor::{Check, Finding, Report, Status, examine};
 
 /// Columns of the longest word for a status, with its gap.
@@ -32,7 +32,8 @@ pub async fn run(args: DoctorArgs, common: &Common) -> anyhow::Result<Exit> {
     let config = common.load(&Overrides::default());
     match &config {
         Ok(config) => logging::init(&config.settings.log),
-        Err(_) => logging::init(&LogSettings { level: tracing::Level::WARN, format: LogFormat::Pretty }),
+        // Those that are built in.
+        Err(_) => logging::init(&Settings::default().log),
     }
     let report = examine(config.as_ref(), file.as_deref()).await;
     print(&report, args.json, common.quiet, &mut io::stdout().lock())?;
