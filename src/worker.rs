@@ -129,6 +129,7 @@ pub async fn run(
     let goodput = GoodputClerk::new(Sla { ttft: settings.goodput.ttft }, Duration::ZERO);
     gauges::of_window(&telemetry, &goodput);
     let board = Board::new(&name, &settings, OffsetDateTime::now_utc());
+    board.goodput(goodput.clone());
     if let Some(listen) = settings.health.listen {
         let at = health::serve(listen, vitals.clone(), telemetry.clone(), board.clone()).await;
         let at = at.map_err(|cause| WorkerError::Health { listen, cause })?;

@@ -11,6 +11,7 @@ use time::OffsetDateTime;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
+use super::goodput::GoodputClerk;
 use super::intake::Taken;
 use super::vitals::Vitals;
 use crate::broker::nats::Broker;
@@ -18,6 +19,7 @@ use crate::broker::status::LaneStatus;
 use crate::broker::wire::DeadLetter;
 use crate::config::Settings;
 use crate::engine::Engine;
+use crate::gpu::GpuSample;
 use crate::page::worker::{self as page, Condition, RunningJob, WorkerState};
 use crate::page::{STATE_VERSION, series::Series};
 use crate::result::AnalysisResult;
@@ -47,6 +49,7 @@ struct Described {
 #[derive(Default)]
 struct Noted {
     engine: Option<Engine>,
+    goodput: Option<GoodputClerk>,
     running: BTreeMap<u64, RunningJob>,
     next: u64,
     results: VecDeque<page::Result>,
@@ -85,6 +88,11 @@ impl Board {
     /// The engine is there and can be asked.
     pub fn engine(&self, engine: Engine) {
         self.noted().engine = Some(engine);
+    }
+
+    /// The books of goodput can be asked.
+    pub fn goodput(&self, clerk: GoodputClerk) {
+        self.noted().goodput = Some(clerk);
     }
 
     /// A job runs from now on, until what is returned is dropped.
@@ -166,10 +174,10 @@ impl Board {
             lanes: noted.lanes.clone(),
             service: service(&noted.ttft, described.limit),
             pace: noted.pace.clone(),
-            goodput: page::Goodput::default(),
+            goodput: noted.goodput.as_ref().map(goodput).unwrap_or_default(),
             results: noted.results.iter().rev().cloned().collect(),
             dead_letters: noted.dead_letters.iter().rev().cloned().collect(),
-            gpus: Vec::new(),
+            gpus: vitals.gpus.iter().map(gpu).collect(),
         }
     }
 
@@ -244,6 +252,30 @@ fn engine_state(engine: &Engine) -> page::Engine {
         sequences_per_step: (core.steps > 0).then(|| core.sequence_steps as f64 / core.steps as f64),
         prefill_tokens: core.prefill_tokens,
         decode_tokens: core.decode_tokens,
+    }
+}
+
+/// The closed windows, oldest first: they are all of one length but the last one of a worker's life.
+fn goodput(clerk: &GoodputClerk) -> page::Goodput {
+    let mut told = page::Goodput::default();
+    for window in clerk.history() {
+        told.window_seconds.get_or_insert(window.wall().as_secs_f64());
+        told.goodput.push(window.goodput_tps());
+        told.throughput.push(window.throughput_tps());
+        told.compliance.push(window.compliance());
+    }
+    told
+}
+
+fn gpu(sample: &GpuSample) -> page::Gpu {
+    page::Gpu {
+        device: sample.device,
+        name: sample.name.clone(),
+        utilization: sample.utilization,
+        memory_used_bytes: sample.memory_used_bytes,
+        memory_total_bytes: sample.memory_total_bytes,
+        power_watts: sample.power_watts,
+        temperature_celsius: sample.temperature_celsius,
     }
 }
 

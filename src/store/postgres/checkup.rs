@@ -13,7 +13,16 @@ use crate::checkup::{Obstacle, PostgresFacts, Right, Schema, Skew};
 use crate::config::SecretUrl;
 
 /// Tables to which workers add rows.
-const WRITTEN: [&str; 4] = ["llm_metrics", "analysis_metrics", "goodput_windows", "workers"];
+const WRITTEN: [&str; 8] = [
+    "llm_metrics",
+    "analysis_metrics",
+    "job_metrics",
+    "goodput_windows",
+    "gpu_samples",
+    "dead_letters",
+    "workers",
+    "worker_ends",
+];
 
 /// Looks the server over. One connection, closed at the end.
 pub async fn check_up(url: &SecretUrl) -> Result<PostgresFacts, Obstacle> {
