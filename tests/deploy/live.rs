@@ -20,13 +20,12 @@ const RESTAURANTS: usize = 50;
 /// Debug builds, on a machine that does other things too.
 const LIMIT: Duration = Duration::from_mins(5);
 /// Panels that this run cannot fill, and why.
-const EMPTY: [(&str, &str); 7] = [
+const EMPTY: [(&str, &str); 6] = [
     ("GPU utilization", "there is no GPU"),
     ("GPU memory", "there is no GPU"),
     ("GPU power", "there is no GPU"),
     ("GPU temperature", "there is no GPU"),
     ("GPU readings that failed", "there is no GPU"),
-    ("Watchdog: idle checks in a row", "there is no watchdog yet"),
     ("In time, last window of each worker", "the first window closes after a minute"),
 ];
 /// What must not fire over a fleet that is well but for one dead letter.
