@@ -16,6 +16,7 @@ use time::OffsetDateTime;
 
 use super::series::Series;
 use super::{assets, guard};
+use crate::gpu::GpuSample;
 
 /// How a worker is.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -59,7 +60,7 @@ pub struct WorkerState {
     /// The last dead letters that this worker wrote, the newest first.
     pub dead_letters: Vec<DeadLetter>,
     /// Its GPUs; empty where there are none or they cannot be asked.
-    pub gpus: Vec<Gpu>,
+    pub gpus: Vec<GpuSample>,
 }
 
 /// What a worker is at.
@@ -244,25 +245,6 @@ pub struct DeadLetter {
     pub code: String,
     /// What is wrong, and what to do.
     pub message: String,
-}
-
-/// A GPU.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Gpu {
-    /// Its number, from 0.
-    pub device: u32,
-    /// What it is called.
-    pub name: String,
-    /// Share of the time in which it computed, 0 to 1.
-    pub utilization: Option<f64>,
-    /// Bytes of its memory in use.
-    pub memory_used_bytes: Option<u64>,
-    /// Bytes of its memory.
-    pub memory_total_bytes: Option<u64>,
-    /// Watts it draws.
-    pub power_watts: Option<f64>,
-    /// Degrees Celsius.
-    pub temperature_celsius: Option<f64>,
 }
 
 type Tell = Arc<dyn Fn() -> WorkerState + Send + Sync>;

@@ -1,12 +1,16 @@
 //! From rows to figures. Pure: rows go in one by one, in any order.
 
+mod sums;
+
 use std::collections::BTreeMap;
 
+use self::sums::{GpuTally, Served, Shift, Step};
 use super::rows::{GpuSeen, JobSeen, LetterSeen, RequestsSeen, WindowSeen, WorkerSeen};
 use super::{
-    Cost, Count, Flow, FlowPoint, Gpu, Hour, Jobs, Period, Report, Requests, Service, Spread, Tokens, Worker,
+    Cost, Count, Flow, FlowPoint, Hour, Jobs, Period, Report, Requests, Service, Spread, Tokens, Worker,
 };
 use crate::analyst::metrics::WORKER;
+use crate::telemetry::SizeClass;
 
 /// Steps of the time axis at most.
 const MOST_STEPS: i64 = 96;
@@ -57,7 +61,7 @@ impl Axis {
 pub struct Tally {
     axis: Axis,
     jobs: Jobs,
-    service: BTreeMap<(String, Size), Served>,
+    service: BTreeMap<(String, SizeClass), Served>,
     tokens: Tokens,
     computed_for_baseline: u64,
     hours: Vec<Served>,
@@ -69,60 +73,6 @@ pub struct Tally {
     starts: BTreeMap<String, (u64, WorkerSeen)>,
     errors: BTreeMap<String, u64>,
     letters: BTreeMap<String, u64>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Size {
-    Small,
-    Medium,
-    Large,
-}
-
-/// Jobs of one kind.
-#[derive(Debug, Clone, Default)]
-struct Served {
-    jobs: u64,
-    judged: u64,
-    met: u64,
-    ttfts: Vec<f32>,
-    totals: Vec<f32>,
-}
-
-/// A step of the time axis.
-#[derive(Debug, Clone, Default)]
-struct Step {
-    tokens: f64,
-    tokens_met: f64,
-    /// A bit for each sixty-fourth of the step in which there was a worker.
-    covered: u64,
-    /// Seconds in which each was there: exact, where one was there alone.
-    workers: BTreeMap<String, f64>,
-}
-
-#[derive(Debug, Clone, Default)]
-struct Shift {
-    seconds: f64,
-    /// Busy seconds, and the seconds in which they were measured.
-    busy: Option<(f64, f64)>,
-    jobs: u64,
-    tokens: u64,
-}
-
-#[derive(Debug, Clone, Default)]
-struct GpuTally {
-    name: String,
-    steps: BTreeMap<usize, Mean>,
-    utilization: Mean,
-    memory_used: Option<i64>,
-    memory_total: Option<i64>,
-    power: Mean,
-    temperature: Option<f64>,
-}
-
-#[derive(Debug, Clone, Copy, Default)]
-struct Mean {
-    sum: f64,
-    count: u64,
 }
 
 impl Tally {
@@ -155,7 +105,7 @@ impl Tally {
         if let Some(code) = &job.error_code {
             *self.errors.entry(code.clone()).or_default() += 1;
         }
-        self.service.entry((lane.to_owned(), Size::of(job.reviews))).or_default().add(job);
+        self.service.entry((lane.to_owned(), SizeClass::of(count(job.reviews)))).or_default().add(job);
         let hour = job.second.rem_euclid(86_400) / 3600;
         self.hours[hour as usize].add(job);
         self.spend(job);
@@ -358,7 +308,7 @@ fn saved(tokens: Tokens, computed: u64) -> Tokens {
     Tokens { saved_share, ..tokens }
 }
 
-fn service(by_kind: BTreeMap<(String, Size), Served>) -> Vec<Service> {
+fn service(by_kind: BTreeMap<(String, SizeClass), Served>) -> Vec<Service> {
     let mut all = Served::default();
     let mut lines: Vec<Service> = Vec::new();
     let mut kinds: Vec<_> = by_kind.into_iter().collect();
@@ -427,108 +377,4 @@ fn named(counts: BTreeMap<String, u64>) -> Vec<Count> {
     counts.sort_by_key(|counted| std::cmp::Reverse(counted.count));
     counts.truncate(MOST_NAMED);
     counts
-}
-
-impl Step {
-    /// Seconds of the step in which some worker was there.
-    fn seconds(&self, length: i64) -> f64 {
-        let longest = self.workers.values().copied().fold(0.0, f64::max);
-        if self.workers.len() < 2 {
-            return longest;
-        }
-        (f64::from(self.covered.count_ones()) / 64.0 * length as f64).max(longest)
-    }
-}
-
-impl Size {
-    const fn of(reviews: i64) -> Self {
-        match reviews {
-            ..=5 => Self::Small,
-            6..=30 => Self::Medium,
-            _ => Self::Large,
-        }
-    }
-
-    const fn name(self) -> &'static str {
-        match self {
-            Self::Small => "small",
-            Self::Medium => "medium",
-            Self::Large => "large",
-        }
-    }
-}
-
-impl Served {
-    fn add(&mut self, job: &JobSeen) {
-        self.jobs += 1;
-        self.judged += u64::from(job.within_sla.is_some());
-        self.met += u64::from(job.within_sla == Some(true));
-        self.ttfts.extend(job.ttft_ms.map(|millis| millis as f32));
-        self.totals.push(job.total_ms as f32);
-    }
-
-    fn join(&mut self, other: &Self) {
-        self.jobs += other.jobs;
-        self.judged += other.judged;
-        self.met += other.met;
-        self.ttfts.extend(&other.ttfts);
-        self.totals.extend(&other.totals);
-    }
-
-    fn finish(mut self, lane: String, size: &'static str) -> Service {
-        Service {
-            lane,
-            size,
-            jobs: self.jobs,
-            judged: self.judged,
-            met: self.met,
-            ttft_ms: Spread::of(&mut self.ttfts),
-            total_ms: Spread::of(&mut self.totals),
-        }
-    }
-}
-
-impl Spread {
-    /// Absent without values.
-    fn of(values: &mut [f32]) -> Option<Self> {
-        values.sort_unstable_by(f32::total_cmp);
-        // Nearest rank: the smallest value that at least `percent` in 100 do not exceed.
-        let rank =
-            |percent: usize| values.get((values.len() * percent).div_ceil(100).checked_sub(1)?).copied();
-        Some(Self { count: values.len() as u64, p50: rank(50)?.into(), p95: rank(95)?.into() })
-    }
-}
-
-impl Shift {
-    fn is_measured(&self) -> bool {
-        self.busy.is_some_and(|(_, of)| (of - self.seconds).abs() < 1e-6 * self.seconds.max(1.0))
-    }
-}
-
-impl Mean {
-    fn add(&mut self, value: f64) {
-        self.sum += value;
-        self.count += 1;
-    }
-
-    fn value(self) -> Option<f64> {
-        (self.count > 0).then(|| self.sum / self.count as f64)
-    }
-}
-
-impl GpuTally {
-    fn finish(self, (worker, device): (String, i64), steps: usize) -> Gpu {
-        let mean = |step| self.steps.get(&step).and_then(|mean: &Mean| mean.value());
-        Gpu {
-            worker,
-            device: count(device),
-            utilization: self.utilization.value(),
-            over_time: (0..steps).map(mean).collect(),
-            memory_used_bytes: self.memory_used.map(count),
-            memory_total_bytes: self.memory_total.map(count),
-            power_watts: self.power.value(),
-            temperature_celsius: self.temperature,
-            name: self.name,
-        }
-    }
 }

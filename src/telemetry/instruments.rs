@@ -10,6 +10,7 @@ use std::time::Duration;
 use opentelemetry::KeyValue;
 use opentelemetry::metrics::{Counter, Histogram, Meter};
 
+use super::SizeClass;
 use super::goodput::{JobSample, Sla};
 use super::names::{self, Kind, MetricInfo, label};
 use crate::analysis::reader::RequestRecord;
@@ -209,7 +210,7 @@ impl Inner {
             for outcome in Outcome::STATUSES {
                 self.jobs.add(0, &[lane.clone(), KeyValue::new(label::OUTCOME, outcome)]);
             }
-            for size in names::SIZES {
+            for size in SizeClass::ALL.map(SizeClass::name) {
                 self.jobs_within_sla.add(0, &[lane.clone(), KeyValue::new(label::SIZE, size)]);
             }
         }
@@ -233,7 +234,8 @@ impl Inner {
     fn job(&self, job: &JobRecord<'_>) {
         let (result, timings) = (job.result, &job.result.timings);
         let lane = KeyValue::new(label::LANE, job.lane.name());
-        let by_size = [lane.clone(), KeyValue::new(label::SIZE, names::size(result.usage.reviews as usize))];
+        let by_size =
+            [lane.clone(), KeyValue::new(label::SIZE, SizeClass::of(result.usage.reviews.into()).name())];
         self.jobs.add(1, &[lane.clone(), KeyValue::new(label::OUTCOME, result.outcome.status())]);
         self.process_duration.record(job.run.as_secs_f64(), &messaging(job.lane.name(), "process"));
         let tokens = result.usage.worked_tokens();

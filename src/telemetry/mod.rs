@@ -13,6 +13,7 @@ pub mod goodput;
 mod instruments;
 pub mod names;
 mod running;
+mod size;
 pub mod spans;
 #[cfg(test)]
 mod tests;
@@ -23,5 +24,6 @@ pub use gauges::Reading;
 pub use goodput::{Goodput, JobSample, Sla, TtftQuantiles, Window};
 pub use instruments::{Instruments, JobRecord, Operation};
 pub use running::{Telemetry, TelemetryError};
+pub use size::SizeClass;
 pub use spans::Traces;
 pub use trace::TraceContext;

@@ -8,26 +8,21 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use time::OffsetDateTime;
-use tokio::time::MissedTickBehavior;
-use tokio_util::sync::CancellationToken;
 
+use super::backlog::SharedBacklog;
 use super::goodput::GoodputClerk;
 use super::intake::Taken;
 use super::vitals::Vitals;
-use crate::broker::nats::Broker;
 use crate::broker::status::LaneStatus;
 use crate::broker::wire::DeadLetter;
 use crate::config::Settings;
 use crate::engine::Engine;
-use crate::gpu::GpuSample;
 use crate::page::worker::{self as page, Condition, RunningJob, WorkerState};
 use crate::page::{STATE_VERSION, series::Series};
 use crate::result::AnalysisResult;
 
 /// Results and dead letters that are kept of each.
 const KEPT: usize = 50;
-/// How often the lanes are asked for: every worker does, so not more often than anybody looks.
-const LOOK: Duration = Duration::from_secs(10);
 
 /// Written by those who work, read by the page. Clones share it.
 #[derive(Clone)]
@@ -56,7 +51,7 @@ struct Noted {
     dead_letters: VecDeque<page::DeadLetter>,
     ttft: Series,
     pace: page::Pace,
-    lanes: Option<page::Lanes>,
+    backlog: Option<SharedBacklog>,
 }
 
 /// A run that is shown for as long as this lives.
@@ -132,15 +127,9 @@ impl Board {
         noted.pace.jobs_per_minute.push(jobs_per_minute);
     }
 
-    /// What the server says of the lanes.
-    pub fn lanes(&self, lanes: &[LaneStatus], at: OffsetDateTime) {
-        let lane = |status: &LaneStatus| page::Lane {
-            lane: status.lane.name(),
-            pending: status.pending,
-            in_flight: status.in_flight,
-            oldest: status.oldest.map(|waiting| waiting.since),
-        };
-        self.noted().lanes = Some(page::Lanes { at, lanes: lanes.iter().map(lane).collect() });
+    /// What waits in the lanes can be looked up there.
+    pub fn waiting(&self, backlog: SharedBacklog) {
+        self.noted().backlog = Some(backlog);
     }
 
     /// The worker as its page shows it.
@@ -171,13 +160,17 @@ impl Board {
                 handed_back: counted.handed_back,
                 stale: counted.stale,
             },
-            lanes: noted.lanes.clone(),
+            lanes: noted
+                .backlog
+                .as_ref()
+                .and_then(SharedBacklog::read)
+                .map(|(backlog, at)| lanes(&backlog.lanes, at)),
             service: service(&noted.ttft, described.limit),
             pace: noted.pace.clone(),
             goodput: noted.goodput.as_ref().map(goodput).unwrap_or_default(),
             results: noted.results.iter().rev().cloned().collect(),
             dead_letters: noted.dead_letters.iter().rev().cloned().collect(),
-            gpus: vitals.gpus.iter().map(gpu).collect(),
+            gpus: vitals.gpus.clone(),
         }
     }
 
@@ -201,23 +194,6 @@ impl Board {
     fn noted(&self) -> MutexGuard<'_, Noted> {
         // Rows are put in whole: a panic elsewhere does not spoil them.
         self.noted.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Asks for the lanes again and again, until `ended`.
-pub(super) async fn watch_lanes(board: Board, broker: Broker, ended: CancellationToken) {
-    let mut looks = tokio::time::interval(LOOK);
-    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        tokio::select! {
-            () = ended.cancelled() => return,
-            _ = looks.tick() => {}
-        }
-        match broker.lanes().await {
-            Ok(lanes) => board.lanes(&lanes, OffsetDateTime::now_utc()),
-            // The page shows how old its figures are.
-            Err(error) => tracing::debug!(%error, "lanes not told"),
-        }
     }
 }
 
@@ -267,16 +243,15 @@ fn goodput(clerk: &GoodputClerk) -> page::Goodput {
     told
 }
 
-fn gpu(sample: &GpuSample) -> page::Gpu {
-    page::Gpu {
-        device: sample.device,
-        name: sample.name.clone(),
-        utilization: sample.utilization,
-        memory_used_bytes: sample.memory_used_bytes,
-        memory_total_bytes: sample.memory_total_bytes,
-        power_watts: sample.power_watts,
-        temperature_celsius: sample.temperature_celsius,
-    }
+/// The lanes as the server told of them at `at`.
+fn lanes(told: &[LaneStatus], at: OffsetDateTime) -> page::Lanes {
+    let lane = |status: &LaneStatus| page::Lane {
+        lane: status.lane.name(),
+        pending: status.pending,
+        in_flight: status.in_flight,
+        oldest: status.oldest.map(|waiting| waiting.since),
+    };
+    page::Lanes { at, lanes: told.iter().map(lane).collect() }
 }
 
 fn row(lane: &'static str, result: &AnalysisResult, now: OffsetDateTime) -> page::Result {
@@ -406,7 +381,6 @@ mod tests {
 
     #[test]
     fn lanes_are_told_with_the_time_of_their_telling() {
-        let board = board();
         let oldest = Some(Waiting { sequence: 1, since: NOW });
         let lane = LaneStatus {
             lane: Lane::Hi,
@@ -417,8 +391,7 @@ mod tests {
             ack_floor: 0,
             oldest,
         };
-        board.lanes(&[lane], NOW);
-        let lanes = state(&board).lanes.unwrap();
+        let lanes = lanes(&[lane], NOW);
         assert_eq!((lanes.at, lanes.lanes[0].lane, lanes.lanes[0].pending), (NOW, "hi", 3));
         assert_eq!(lanes.lanes[0].oldest, Some(NOW));
     }

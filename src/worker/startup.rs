@@ -19,7 +19,7 @@ use super::ledger::{self, Ledger};
 use super::run::Runs;
 use super::undertaker::{Undertaker, until_done};
 use super::vitals::SharedVitals;
-use super::{WorkerError, backfills, board, gauges, presence};
+use super::{WorkerError, backfills, gauges, presence};
 use crate::analyst::Analyst;
 use crate::broker::backfill::Backfill;
 use crate::broker::dead_letter;
@@ -157,8 +157,8 @@ pub(super) async fn begin(
         Sweeper::new(broker, name, settings.limits.clone()).telling(move || note_given_up(&instruments));
     let waiting = SharedBacklog::default();
     gauges::of_lanes(telemetry, &waiting);
+    board.waiting(waiting.clone());
     tokio::spawn(backlog::ask(broker.clone(), waiting, background.clone()));
-    tokio::spawn(board::watch_lanes(board.clone(), broker.clone(), background.clone()));
     let ended = background.clone();
     tokio::spawn(async move { sweeper.run(ended).await });
     let ledger = workshop.ledger;

@@ -50,11 +50,6 @@ impl Broker {
         Ok(Status { at: now, server, streams, lanes, workers, backfills, dead_letters, alarms })
     }
 
-    /// How the lanes are, the most urgent first.
-    pub async fn lanes(&self) -> Result<Vec<LaneStatus>, BrokerError> {
-        self.lanes_of(&self.stream(names::JOBS_STREAM).await?).await
-    }
-
     async fn lanes_of(&self, jobs: &stream::Stream) -> Result<Vec<LaneStatus>, BrokerError> {
         let mut lanes = Vec::new();
         for lane in Lane::ALL {

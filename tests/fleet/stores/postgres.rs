@@ -1,203 +1,27 @@
-//! Postgres down, slow, locked, read-only: results are not held up, rows wait in bounds, and arrive when it is back.
-//! (`reference/jetstream.md`: "Postgres down, read-only, locked, full".)
+//! Metrics in a real Postgres: its schema, its rows, its views, who may do what.
+
+mod faults;
+mod rows;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use maitred::config::SecretUrl;
-use maitred::job::Analysis;
 use maitred::report::Period;
-use maitred::result::{Outcome, Usage};
+use maitred::result::Outcome;
 use maitred::scheduler::Lane;
-use maitred::store::metric_writer::{MetricWriter, WriterReport, WriterSettings};
-use maitred::store::metrics::{
-    AnalysisMetric, DeadLetterRow, GoodputWindow, GpuSampleRow, JobMetric, JobStamps, MetricRow, MetricStore,
-    RequestKind, RequestMetric, RequestTimes, WorkerEnd, WorkerStart,
-};
+use maitred::store::metric_writer::WriterSettings;
+use maitred::store::metrics::{MetricRow, MetricStore};
 use maitred::store::postgres::{PostgresStore, migrate, pending, report};
 use maitred::store::sqlite::SqliteStore;
-use maitred::telemetry::{TtftQuantiles, Window};
 use maitred_testkit::{LIMIT, Postgres};
 use sqlx::{Connection, PgConnection};
 use time::OffsetDateTime;
 use time::macros::datetime;
 
+use self::rows::{ROWS, analysis, goodput, gpu, job, ms, one_of_each, request, worker};
+
 const ROLES: &str = include_str!("../../../deploy/postgres/roles.sql");
-
-const fn ms(millis: u64) -> Duration {
-    Duration::from_millis(millis)
-}
-
-fn request(id: &str) -> MetricRow {
-    MetricRow::Request(RequestMetric {
-        request_id: id.into(),
-        job_id: "j".into(),
-        result_id: "j".into(),
-        restaurant_id: "r".into(),
-        worker: "w-1".into(),
-        lane: Some(Lane::Hi),
-        trace_id: Some("0af7651916cd43dd8448eb211c80319c".into()),
-        analysis: "summary".into(),
-        kind: RequestKind::Generation,
-        model: "m".into(),
-        received: ms(70_000),
-        times: RequestTimes { admitted: Some(ms(100)), first: Some(ms(350)), finished: ms(1350) },
-        prompt_tokens: 60,
-        cached_tokens: 200,
-        forced_tokens: 4,
-        generated_tokens: 11,
-        outcome: "ok".into(),
-        created_at: datetime!(2026-01-31 09:30:00.25 UTC),
-    })
-}
-
-fn analysis(result: &str, lane: Option<Lane>, outcome: Outcome) -> MetricRow {
-    MetricRow::Analysis(AnalysisMetric {
-        job_id: "j".into(),
-        result_id: result.into(),
-        restaurant_id: "r".into(),
-        worker: "w-1".into(),
-        lane,
-        trace_id: None,
-        analysis: Analysis::Summary,
-        outcome,
-        model: "m".into(),
-        prompt_version: "p".into(),
-        processing: ms(800),
-        queue: ms(200),
-        ttft: Some(ms(450)),
-        usage: Usage {
-            reviews: 20,
-            reviews_read: 5,
-            reviews_cached: 15,
-            prompt_tokens: 90,
-            reused_tokens: 700,
-            forced_tokens: 4,
-            generated_tokens: 6,
-            baseline_tokens: 1000,
-            ..Usage::default()
-        },
-        error_count: 2,
-        warning_count: 1,
-        // In the evening in Seoul, in the morning in UTC.
-        created_at: datetime!(2026-01-31 18:30:00 +9),
-    })
-}
-
-fn goodput() -> MetricRow {
-    let ttft = Some(TtftQuantiles { p50: ms(300), p95: ms(1500), max: ms(2500) });
-    MetricRow::Goodput(GoodputWindow {
-        worker: "w-1".into(),
-        ended_at: datetime!(2026-01-31 09:31:00 UTC),
-        window: Window {
-            from: ms(5000),
-            to: ms(15_000),
-            jobs: 4,
-            jobs_met: 3,
-            tokens: 900,
-            tokens_met: 600,
-            ttft,
-        },
-        busy: Some(ms(4000)),
-    })
-}
-
-fn job(result: &str, restaurant: &str, created_at: OffsetDateTime) -> MetricRow {
-    MetricRow::Job(JobMetric {
-        job_id: "j".into(),
-        result_id: result.into(),
-        restaurant_id: restaurant.into(),
-        worker: "w-1".into(),
-        lane: Some(Lane::Live),
-        trace_id: None,
-        outcome: Outcome::Ok,
-        model: "m".into(),
-        prompt_version: "p".into(),
-        device: "cpu".into(),
-        config: "c".into(),
-        deliveries: Some(2),
-        stamps: JobStamps {
-            received: ms(70_000),
-            admitted: Some(ms(70_100)),
-            first_token: Some(ms(70_350)),
-            prefilled: Some(ms(71_000)),
-            published: ms(71_400),
-        },
-        within_sla: Some(true),
-        usage: Usage {
-            reviews: 20,
-            prompt_tokens: 90,
-            forced_tokens: 4,
-            generated_tokens: 6,
-            baseline_tokens: 1000,
-            ..Usage::default()
-        },
-        created_at,
-    })
-}
-
-fn gpu(sampled_at: OffsetDateTime) -> MetricRow {
-    MetricRow::Gpu(GpuSampleRow {
-        worker: "w-1".into(),
-        device: 1,
-        name: "A GPU".into(),
-        utilization: Some(0.5),
-        memory_used_bytes: Some(1 << 30),
-        memory_total_bytes: Some(4 << 30),
-        power_watts: None,
-        temperature_celsius: Some(61.0),
-        sampled_at,
-    })
-}
-
-fn letter() -> MetricRow {
-    MetricRow::DeadLetter(DeadLetterRow {
-        job_id: Some("a\0b".into()),
-        restaurant_id: None,
-        worker: "w-1".into(),
-        lane: Lane::Hi,
-        reason: "poison".into(),
-        sequence: 7,
-        deliveries: 3,
-        created_at: datetime!(2026-01-31 09:30:00 UTC),
-    })
-}
-
-fn end() -> MetricRow {
-    MetricRow::WorkerEnd(WorkerEnd {
-        worker: "w-1".into(),
-        started_at: datetime!(2026-01-31 09:00 UTC),
-        ended_at: datetime!(2026-01-31 10:00 UTC),
-        ending: "drained",
-    })
-}
-
-/// A row of each table, in January 2026.
-fn one_of_each() -> Vec<MetricRow> {
-    let at = datetime!(2026-01-31 09:30:00.25 UTC);
-    let summary = analysis("j", None, Outcome::Ok);
-    vec![request("q"), summary, goodput(), worker(), end(), job("j", "r", at), gpu(at), letter()]
-}
-
-/// How many rows all tables have.
-const ROWS: &str = "
-    SELECT (SELECT count(*) FROM llm_metrics) + (SELECT count(*) FROM analysis_metrics)
-         + (SELECT count(*) FROM goodput_windows) + (SELECT count(*) FROM workers) + (SELECT count(*) FROM worker_ends)
-         + (SELECT count(*) FROM job_metrics) + (SELECT count(*) FROM gpu_samples) + (SELECT count(*) FROM dead_letters)";
-
-fn worker() -> MetricRow {
-    MetricRow::Worker(WorkerStart {
-        worker: "w-1".into(),
-        version: "0.1.0".into(),
-        model: "m".into(),
-        device: "cpu".into(),
-        slots: 8,
-        sequences: 16,
-        config: "c".into(),
-        sla: ms(2000),
-        started_at: datetime!(2026-01-31 09:00 UTC),
-    })
-}
 
 fn url(postgres: &Postgres) -> SecretUrl {
     SecretUrl::new(postgres.url())
@@ -549,89 +373,6 @@ async fn a_user_without_rights_is_told_what_to_grant() {
     let store = PostgresStore::new(&SecretUrl::new(postgres.url_as("nobody", "postgres"))).unwrap();
     let message = store.record(&[request("q")]).await.unwrap_err().to_string();
     assert!(message.contains("deploy/postgres/roles.sql"), "{message}");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_postgres_that_comes_later_than_the_worker_gets_its_rows() {
-    let Some((mut postgres, _)) = prepared().await else { return };
-    postgres.kill();
-    let store = Arc::new(PostgresStore::new(&url(&postgres)).unwrap());
-    let message = store.record(&[request("q")]).await.unwrap_err().to_string();
-    assert!(message.contains("check postgres.url"), "{message}");
-    let writer = MetricWriter::spawn(Arc::clone(&store), patient());
-    (0..20).for_each(|id| writer.offer(request(&id.to_string())));
-    postgres.restart();
-    writer.flush().await;
-    assert_eq!(postgres.sql("SELECT count(*) FROM llm_metrics"), "20");
-    assert_eq!(writer.close().await, WriterReport { written: 20, dropped: 0, failed: 0 });
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_killed_postgres_holds_up_nothing_and_gets_the_rows_that_fit_when_it_is_back() {
-    let Some((mut postgres, store)) = prepared().await else { return };
-    let writer = MetricWriter::spawn(store, patient());
-    (0..10).for_each(|id| writer.offer(request(&id.to_string())));
-    writer.flush().await;
-    postgres.kill();
-    // `offer` is not async: that this loop ends while the server is down is the point.
-    (10..200).for_each(|id| writer.offer(request(&id.to_string())));
-    postgres.restart();
-    writer.flush().await;
-    let report = writer.close().await;
-    assert_eq!((report.failed, report.written + report.dropped), (0, 200));
-    assert!(report.dropped >= 200 - 10 - 64 - 16 - 16, "{report:?}: a buffer of 64 and what was in hand");
-    assert!(report.written >= 10 + 64, "{report:?}");
-    assert_eq!(postgres.sql("SELECT count(*) FROM llm_metrics"), report.written.to_string());
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_locked_table_costs_a_bounded_wait_and_then_gets_its_rows() {
-    let Some((postgres, store)) = prepared().await else { return };
-    let mut locker = PgConnection::connect(&postgres.url()).await.unwrap();
-    sqlx::raw_sql("BEGIN; LOCK TABLE llm_metrics IN ACCESS EXCLUSIVE MODE")
-        .execute(&mut locker)
-        .await
-        .unwrap();
-    let refused =
-        tokio::time::timeout(LIMIT, store.record(&[request("q")])).await.expect("it waits for ever");
-    let message = refused.unwrap_err().to_string();
-    assert!(message.contains("locked for too long"), "{message}");
-    let writer = MetricWriter::spawn(store, patient());
-    writer.offer(request("q"));
-    sqlx::raw_sql("ROLLBACK").execute(&mut locker).await.unwrap();
-    assert_eq!(writer.close().await, WriterReport { written: 1, dropped: 0, failed: 0 });
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_database_that_is_read_only_is_named_as_such_and_written_again_later() {
-    let Some((postgres, _)) = prepared().await else { return };
-    postgres.sql("ALTER DATABASE postgres SET default_transaction_read_only = on");
-    let store = PostgresStore::new(&url(&postgres)).unwrap();
-    let message = store.record(&[request("q")]).await.unwrap_err().to_string();
-    assert!(message.contains("it is read-only"), "{message}");
-    store.close().await;
-    postgres.sql("BEGIN READ WRITE; ALTER DATABASE postgres RESET default_transaction_read_only; COMMIT");
-    let store = PostgresStore::new(&url(&postgres)).unwrap();
-    store.record(&[request("q")]).await.unwrap();
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_postgres_that_hangs_is_given_up_in_time_and_used_when_it_goes_on() {
-    let Some((mut postgres, store)) = prepared().await else { return };
-    store.record(&[request("before")]).await.unwrap();
-    postgres.stop();
-    let message =
-        tokio::time::timeout(LIMIT, store.record(&[request("q")])).await.expect("it waits for ever");
-    assert!(message.is_err());
-    let settings = WriterSettings { attempts: 2, attempt_limit: ms(100), ..patient() };
-    let writer = MetricWriter::spawn(Arc::clone(&store), settings);
-    (0..30).for_each(|id| writer.offer(request(&id.to_string())));
-    let report = tokio::time::timeout(LIMIT, writer.close()).await.expect("closing waits for it");
-    assert_eq!(report, WriterReport { written: 0, dropped: 0, failed: 30 });
-    postgres.cont();
-    let writer = MetricWriter::spawn(store, patient());
-    writer.offer(request("after"));
-    assert_eq!(writer.close().await, WriterReport { written: 1, dropped: 0, failed: 0 });
 }
 
 #[test]
