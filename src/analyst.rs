@@ -45,8 +45,17 @@ pub struct Analyst<S> {
 pub struct Place {
     /// How urgent it is.
     pub lane: Lane,
-    /// When it arrived, on the engine's clock: its waiting counts from then.
+    /// When it arrived, on the engine's clock: its place in the heap goes by that.
     pub arrived: Duration,
+    /// How long it had waited elsewhere before, in the queue of the fleet. It may be longer than the engine lives.
+    pub waited: Duration,
+}
+
+impl Place {
+    /// From where the job began to wait to `at`, on the engine's clock: what its reader waits for.
+    pub fn since(&self, at: Duration) -> Duration {
+        self.waited + at.saturating_sub(self.arrived)
+    }
 }
 
 /// What working a job gave.
@@ -56,8 +65,8 @@ pub struct Worked {
     pub result: AnalysisResult,
     /// What it cost, request by request.
     pub cost: Cost,
-    /// When the job arrived, on the engine's clock.
-    pub arrived: Duration,
+    /// Where the job came in.
+    pub place: Place,
     /// When the result was complete, on the engine's clock.
     pub finished: Duration,
 }
@@ -67,7 +76,7 @@ impl Worked {
     pub fn sample(&self) -> JobSample {
         JobSample {
             finished_at: self.finished,
-            ttft: self.cost.first_output().map(|at| at.saturating_sub(self.arrived)),
+            ttft: self.cost.first_output().map(|at| self.place.since(at)),
             tokens: self.result.usage.worked_tokens(),
             ok: !matches!(self.result.outcome, Outcome::Failed { .. }),
         }
@@ -95,12 +104,11 @@ impl<S: FactStore> Analyst<S> {
 
     /// The place of a live job that arrives now.
     pub fn place(&self) -> Place {
-        Place { lane: Lane::Live, arrived: self.reader.engine().now() }
+        Place { lane: Lane::Live, arrived: self.reader.engine().now(), waited: Duration::ZERO }
     }
 
     /// Works the job. Dropping the future cancels what the engine still has of it.
     pub async fn work(&self, job: &Job, place: Place) -> Worked {
-        let Place { arrived, .. } = place;
         let mut cost = Cost::default();
         let spoken = self.language_of(job);
         let mut result = match self.reader.language(spoken).await {
@@ -108,14 +116,14 @@ impl<S: FactStore> Analyst<S> {
             Err(error) => self.failed(job, &error),
         };
         let finished = self.reader.engine().now();
-        let since = |at: Duration| at.saturating_sub(arrived).as_secs_f64() * 1e3;
+        let since = |at: Duration| place.since(at).as_secs_f64() * 1e3;
         result.usage.add(&cost.usage);
         result.timings = Timings {
             queue_ms: cost.first_admission().map_or(0.0, since),
             ttft_ms: cost.first_output().map(since),
             total_ms: since(finished),
         };
-        Worked { result, cost, arrived, finished }
+        Worked { result, cost, place, finished }
     }
 
     /// Seconds that reading those of the job's reviews will take which are not known yet: what its place in a queue
@@ -231,7 +239,7 @@ impl<S: FactStore> Analyst<S> {
 }
 
 /// The job's place. Each stage adds its own cost, once it is known what of it is cached.
-fn ticket(job: &Job, Place { lane, arrived }: Place) -> Ticket {
+fn ticket(job: &Job, Place { lane, arrived, .. }: Place) -> Ticket {
     let left = job.deadline.map(|at| Duration::try_from(at - OffsetDateTime::now_utc()).unwrap_or_default());
     Ticket {
         arrival: Arrival { at: Seconds::from(arrived), cost: Seconds::ZERO, lane },

@@ -97,7 +97,11 @@ pub async fn run(
         working.spawn(async move {
             let due = begun + Duration::from_secs_f64(timed.at);
             tokio::time::sleep_until(due.into()).await;
-            let place = Place { lane: Lane::Live, arrived: origin + Duration::from_secs_f64(timed.at) };
+            let place = Place {
+                lane: Lane::Live,
+                arrived: origin + Duration::from_secs_f64(timed.at),
+                waited: Duration::ZERO,
+            };
             // Never closed.
             let _permit = at_once.acquire().await;
             let cost = analyst.price(&timed.job).await.get();

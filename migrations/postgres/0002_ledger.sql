@@ -25,9 +25,9 @@ CREATE TABLE job_metrics (
     at_first_token_ms double precision,          -- its first label or token was known
     at_prefilled_ms   double precision,          -- the last of its prompts was read: its last request's first label or token
     at_published_ms   double precision NOT NULL, -- its result was stored
-    queue_ms          double precision,          -- received to admitted
-    ttft_ms           double precision,          -- received to first label or token
-    total_ms          double precision NOT NULL, -- received to published
+    queue_ms          double precision,          -- publication to admitted
+    ttft_ms           double precision,          -- publication to first label or token
+    total_ms          double precision NOT NULL, -- publication to result stored
     within_sla        boolean,                   -- against the worker's goodput.ttft; NULL: the model was not needed
     reviews           bigint           NOT NULL,
     reviews_read      bigint           NOT NULL,

@@ -6,7 +6,7 @@ use std::time::Duration;
 use time::OffsetDateTime;
 
 use crate::analysis::reader::RequestRecord;
-use crate::analyst::Worked;
+use crate::analyst::{Place, Worked};
 use crate::config::Settings;
 use crate::job::{Analysis, Job};
 use crate::result::{AnalysisResult, Usage};
@@ -77,7 +77,8 @@ pub fn offer(sink: &MetricSink, job: &Job, worked: &Worked, source: Source<'_>, 
     }
     let prefilled = worked.cost.requests.iter().filter(|record| record.outcome.is_ok());
     let stamps = JobStamps {
-        received: worked.arrived,
+        waited: worked.place.waited,
+        received: worked.place.arrived,
         admitted: worked.cost.first_admission(),
         first_token: worked.cost.first_output(),
         prefilled: prefilled.map(|record| record.timing.first_output).max(),
@@ -93,10 +94,12 @@ pub fn offer_unworked(
     job: &Job,
     result: &AnalysisResult,
     source: Source<'_>,
-    received: Duration,
+    place: Place,
     published: Duration,
 ) {
-    let stamps = JobStamps { received, admitted: None, first_token: None, prefilled: None, published };
+    let (received, waited) = (place.arrived, place.waited);
+    let stamps =
+        JobStamps { waited, received, admitted: None, first_token: None, prefilled: None, published };
     sink.offer(MetricRow::Job(job_row(job, result, source, stamps, None, OffsetDateTime::now_utc())));
 }
 
@@ -137,7 +140,7 @@ fn request(
     source: Source<'_>,
     created_at: OffsetDateTime,
 ) -> RequestMetric {
-    let since = |at: Duration| at.saturating_sub(worked.arrived);
+    let since = |at: Duration| at.saturating_sub(worked.place.arrived);
     let answered = record.outcome.is_ok();
     let kind = if record.is_generation() { RequestKind::Generation } else { RequestKind::Probe };
     RequestMetric {
@@ -152,7 +155,7 @@ fn request(
         analysis: Cow::Borrowed(record.purpose),
         kind,
         model: worked.result.model.name.clone(),
-        received: worked.arrived,
+        received: worked.place.arrived,
         times: RequestTimes {
             admitted: answered.then(|| since(record.timing.admitted)),
             first: answered.then(|| since(record.timing.first_output)),
@@ -181,7 +184,7 @@ fn analysis_row(
 ) -> Option<AnalysisMetric> {
     let result = &worked.result;
     let (own, unanswered) = own_usage(analysis, is_first, job, worked);
-    let queue = worked.cost.first_admission().map_or(Duration::ZERO, |at| at.saturating_sub(worked.arrived));
+    let queue = worked.cost.first_admission().map_or(Duration::ZERO, |at| worked.place.since(at));
     Some(AnalysisMetric {
         job_id: job.job_id.clone(),
         result_id: source.result_id.into(),
@@ -193,9 +196,9 @@ fn analysis_row(
         outcome: result.outcomes.get(&analysis)?.clone(),
         model: result.model.name.clone(),
         prompt_version: result.model.prompt_version.clone(),
-        processing: worked.finished.saturating_sub(worked.arrived).saturating_sub(queue),
+        processing: worked.place.since(worked.finished).saturating_sub(queue),
         queue,
-        ttft: worked.cost.first_output().map(|at| at.saturating_sub(worked.arrived)),
+        ttft: worked.cost.first_output().map(|at| worked.place.since(at)),
         error_count: unanswered,
         warning_count: own.claims_written.saturating_sub(own.claims_kept),
         usage: own,

@@ -4,355 +4,19 @@
 //! computed here, by one formula, so that no row contradicts itself. Dates are UTC. What was not measured is absent,
 //! never zero.
 
-use std::borrow::Cow;
+mod job;
+mod request;
+mod worker;
+
 use std::future::Future;
 use std::time::Duration;
 
 use time::OffsetDateTime;
 
+pub use self::job::{AnalysisMetric, JobMetric, JobStamps};
+pub use self::request::{RequestKind, RequestMetric, RequestTimes};
+pub use self::worker::{DeadLetterRow, GoodputWindow, GpuSampleRow, WorkerEnd, WorkerStart};
 use super::StoreError;
-use crate::job::Analysis;
-use crate::result::{Outcome, Usage};
-use crate::scheduler::Lane;
-use crate::telemetry::Window;
-
-/// What the engine was asked to do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum RequestKind {
-    /// Read label probabilities, generate nothing.
-    Probe,
-    /// Run a template.
-    Generation,
-}
-
-impl RequestKind {
-    /// The name in `llm_metrics.kind`.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Probe => "probe",
-            Self::Generation => "generation",
-        }
-    }
-}
-
-/// Instants of one request, since its arrival, on a monotonic clock.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct RequestTimes {
-    /// When the engine admitted it; absent if it never did.
-    pub admitted: Option<Duration>,
-    /// When its first label or token was there; absent if it never was.
-    pub first: Option<Duration>,
-    /// When it ended, well or not.
-    pub finished: Duration,
-}
-
-impl RequestTimes {
-    /// Arrival to admission; all of its time if it was never admitted.
-    pub fn queue(&self) -> Duration {
-        self.admitted.unwrap_or(self.finished)
-    }
-
-    /// Admission to the first label or token.
-    pub fn prefill(&self) -> Option<Duration> {
-        Some(self.first?.saturating_sub(self.admitted?))
-    }
-
-    /// First label or token to the end.
-    pub fn decode(&self) -> Option<Duration> {
-        Some(self.finished.saturating_sub(self.first?))
-    }
-
-    /// Arrival to the first label or token: queue wait included, because the reader waits for it too.
-    pub const fn ttft(&self) -> Option<Duration> {
-        self.first
-    }
-}
-
-/// One request to the engine: a row of `llm_metrics`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RequestMetric {
-    /// Identity of the request, unique within its job.
-    pub request_id: String,
-    /// The job.
-    pub job_id: String,
-    /// Identity of the result that it was made for, the job's or of its backfill; with `request_id` that of the row.
-    pub result_id: String,
-    /// The restaurant.
-    pub restaurant_id: String,
-    /// Which worker had it answered.
-    pub worker: String,
-    /// The lane the job came in; absent if it came from a file.
-    pub lane: Option<Lane>,
-    /// The trace the job belongs to, 32 hexadecimal digits; absent if it came without one.
-    pub trace_id: Option<String>,
-    /// What it was for: `facts`, `summary`, `strengths`, `overall`, …
-    pub analysis: Cow<'static, str>,
-    /// Probe or generation.
-    pub kind: RequestKind,
-    /// The model that answered, not the one configured.
-    pub model: String,
-    /// When its job was received, since the engine's start: what `times` count from.
-    pub received: Duration,
-    /// When what happened.
-    pub times: RequestTimes,
-    /// Prompt tokens computed.
-    pub prompt_tokens: u64,
-    /// Prompt tokens taken from a pinned prefix.
-    pub cached_tokens: u64,
-    /// Template tokens fed, not sampled.
-    pub forced_tokens: u64,
-    /// Sampled tokens.
-    pub generated_tokens: u64,
-    /// `ok` or a short stable error code.
-    pub outcome: Cow<'static, str>,
-    /// When the row was made (UTC).
-    pub created_at: OffsetDateTime,
-}
-
-impl RequestMetric {
-    /// Time per output token: the decode time over the tokens that came in it, which are those after the first.
-    pub fn tpot(&self) -> Option<Duration> {
-        let after_first = u32::try_from(self.generated_tokens.checked_sub(1)?).ok()?;
-        self.times.decode()?.checked_div(after_first)
-    }
-
-    /// Tokens computed (prompt, forced, generated; not cached) per second from admission to the end.
-    pub fn tps(&self) -> Option<f64> {
-        let seconds = self.times.finished.saturating_sub(self.times.admitted?).as_secs_f64();
-        let computed = self.prompt_tokens + self.forced_tokens + self.generated_tokens;
-        (seconds > 0.0).then(|| computed as f64 / seconds)
-    }
-}
-
-/// One analysis of one job: a row of `analysis_metrics`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct AnalysisMetric {
-    /// The job.
-    pub job_id: String,
-    /// Identity of the result, the job's or of its backfill; with `analysis` that of the row.
-    pub result_id: String,
-    /// The restaurant.
-    pub restaurant_id: String,
-    /// Which worker worked it.
-    pub worker: String,
-    /// The lane the job came in; absent if it came from a file.
-    pub lane: Option<Lane>,
-    /// The trace the job belongs to, 32 hexadecimal digits; absent if it came without one.
-    pub trace_id: Option<String>,
-    /// The analysis.
-    pub analysis: Analysis,
-    /// How it ended; the code of a failure goes to `error_code`.
-    pub outcome: Outcome,
-    /// The model that answered, not the one configured.
-    pub model: String,
-    /// Digest of prompts, labels, aspects and seeds in force.
-    pub prompt_version: String,
-    /// From the start of the work to the analysis' end, queue wait left out.
-    pub processing: Duration,
-    /// From the job's arrival to the start of the work.
-    pub queue: Duration,
-    /// From the job's arrival to its first label or token; absent when the model was not asked.
-    pub ttft: Option<Duration>,
-    /// This analysis' part of the job's cost: sums over rows must be right, so what several analyses share (the
-    /// reading of a review) is charged to one of them.
-    pub usage: Usage,
-    /// Requests charged to it that the engine did not answer.
-    pub error_count: u32,
-    /// Claims that failed a check and were replaced by a quote.
-    pub warning_count: u32,
-    /// When the row was made (UTC).
-    pub created_at: OffsetDateTime,
-}
-
-impl AnalysisMetric {
-    /// The code of a failure; absent if it did not fail.
-    pub fn error_code(&self) -> Option<&str> {
-        error_code(&self.outcome)
-    }
-}
-
-fn error_code(outcome: &Outcome) -> Option<&str> {
-    match outcome {
-        Outcome::Failed { code, .. } => Some(code),
-        _ => None,
-    }
-}
-
-/// The stamps of a job's way, on its worker's monotonic clock, since the engine's start.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct JobStamps {
-    /// The worker was given it.
-    pub received: Duration,
-    /// Its first request was given a sequence; absent when the model was not asked.
-    pub admitted: Option<Duration>,
-    /// Its first label or token was known.
-    pub first_token: Option<Duration>,
-    /// The last of its prompts was read: its last request's first label or token.
-    pub prefilled: Option<Duration>,
-    /// Its result was stored.
-    pub published: Duration,
-}
-
-impl JobStamps {
-    /// From being received to the first admission; absent when the model was not asked.
-    pub fn queue(&self) -> Option<Duration> {
-        Some(self.admitted?.saturating_sub(self.received))
-    }
-
-    /// From being received to the first label or token, queue wait included.
-    pub fn ttft(&self) -> Option<Duration> {
-        Some(self.first_token?.saturating_sub(self.received))
-    }
-
-    /// From being received to the result's being stored.
-    pub const fn total(&self) -> Duration {
-        self.published.saturating_sub(self.received)
-    }
-}
-
-/// One result, of a job that was worked or not: a row of `job_metrics`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct JobMetric {
-    /// The job.
-    pub job_id: String,
-    /// Identity of the result, the job's or of its backfill; that of the row.
-    pub result_id: String,
-    /// The restaurant.
-    pub restaurant_id: String,
-    /// Which worker made it.
-    pub worker: String,
-    /// The lane the job came in; absent if it came from a file.
-    pub lane: Option<Lane>,
-    /// The trace the job belongs to, 32 hexadecimal digits; absent if it came without one.
-    pub trace_id: Option<String>,
-    /// How it ended.
-    pub outcome: Outcome,
-    /// The model that answered, not the one configured.
-    pub model: String,
-    /// Digest of prompts, labels, aspects and seeds in force.
-    pub prompt_version: String,
-    /// What kind of device the model ran on.
-    pub device: Cow<'static, str>,
-    /// Digest of the settings that bear on speed and findings.
-    pub config: String,
-    /// How often the server had delivered the job; absent if it came from a file.
-    pub deliveries: Option<u64>,
-    /// When what happened.
-    pub stamps: JobStamps,
-    /// Whether it met the service level; absent when the model was not needed.
-    pub within_sla: Option<bool>,
-    /// What it cost.
-    pub usage: Usage,
-    /// When the row was made (UTC).
-    pub created_at: OffsetDateTime,
-}
-
-impl JobMetric {
-    /// The code of a failure; absent if it did not fail.
-    pub fn error_code(&self) -> Option<&str> {
-        error_code(&self.outcome)
-    }
-}
-
-/// A look at a GPU: a row of `gpu_samples`. What the driver does not tell is absent.
-#[derive(Debug, Clone, PartialEq)]
-pub struct GpuSampleRow {
-    /// Which worker looked.
-    pub worker: String,
-    /// The device, counted from 0.
-    pub device: u32,
-    /// What the driver calls it.
-    pub name: String,
-    /// Share of the time in which it was at work, 0 to 1.
-    pub utilization: Option<f64>,
-    /// Bytes of its memory in use.
-    pub memory_used_bytes: Option<u64>,
-    /// Bytes of its memory.
-    pub memory_total_bytes: Option<u64>,
-    /// Power it draws, in watts.
-    pub power_watts: Option<f64>,
-    /// Its temperature, in degrees Celsius.
-    pub temperature_celsius: Option<f64>,
-    /// When (UTC).
-    pub sampled_at: OffsetDateTime,
-}
-
-/// A worker wrote a dead letter: a row of `dead_letters`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DeadLetterRow {
-    /// The job; absent if the message could not be read.
-    pub job_id: Option<String>,
-    /// The restaurant; absent if the message could not be read.
-    pub restaurant_id: Option<String>,
-    /// Which worker gave it up.
-    pub worker: String,
-    /// The lane it came in.
-    pub lane: Lane,
-    /// A short stable code.
-    pub reason: String,
-    /// Its place in the stream of jobs.
-    pub sequence: u64,
-    /// How often the server had delivered it.
-    pub deliveries: u64,
-    /// When (UTC).
-    pub created_at: OffsetDateTime,
-}
-
-/// Throughput and goodput over a stretch of wall time: a row of `goodput_windows`.
-#[derive(Debug, Clone, PartialEq)]
-pub struct GoodputWindow {
-    /// Which worker measured it.
-    pub worker: String,
-    /// When the window ended (UTC); its start follows from its length.
-    pub ended_at: OffsetDateTime,
-    /// What was counted.
-    pub window: Window,
-    /// Time in which the engine was at work during the window; absent if nobody measured it.
-    pub busy: Option<Duration>,
-}
-
-impl GoodputWindow {
-    /// When the window started (UTC).
-    pub fn started_at(&self) -> OffsetDateTime {
-        self.ended_at - self.window.wall()
-    }
-}
-
-/// A worker began to work: a row of `workers`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct WorkerStart {
-    /// Its name.
-    pub worker: String,
-    /// Version of the program.
-    pub version: String,
-    /// The language model it answers with.
-    pub model: String,
-    /// What kind of device the model runs on.
-    pub device: Cow<'static, str>,
-    /// Jobs in work at the same time.
-    pub slots: u64,
-    /// Requests to the engine in work at the same time.
-    pub sequences: u64,
-    /// Digest of the settings that bear on speed and findings.
-    pub config: String,
-    /// Longest time to the first answer that counts as good service.
-    pub sla: Duration,
-    /// When (UTC); with the name that of the row.
-    pub started_at: OffsetDateTime,
-}
-
-/// A worker ended, and could tell: a row of `worker_ends`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct WorkerEnd {
-    /// Its name.
-    pub worker: String,
-    /// As in its [`WorkerStart`].
-    pub started_at: OffsetDateTime,
-    /// When (UTC).
-    pub ended_at: OffsetDateTime,
-    /// How: `drained`, `aborted`, `stuck`.
-    pub ending: &'static str,
-}
 
 /// One row of any table.
 #[derive(Debug, Clone, PartialEq)]
@@ -407,7 +71,10 @@ pub(super) mod tests {
     use time::macros::datetime;
 
     use super::*;
-    use crate::telemetry::TtftQuantiles;
+    use crate::job::Analysis;
+    use crate::result::{Outcome, Usage};
+    use crate::scheduler::Lane;
+    use crate::telemetry::{TtftQuantiles, Window};
 
     const fn ms(millis: u64) -> Duration {
         Duration::from_millis(millis)
@@ -483,6 +150,7 @@ pub(super) mod tests {
             config: "c".into(),
             deliveries: Some(1),
             stamps: JobStamps {
+                waited: Duration::ZERO,
                 received: ms(70_000),
                 admitted: Some(ms(70_100)),
                 first_token: Some(ms(70_350)),
@@ -628,6 +296,13 @@ pub(super) mod tests {
         assert_eq!((stamps.queue(), stamps.ttft(), stamps.total()), (Some(ms(100)), Some(ms(350)), ms(1400)));
         let unasked = JobStamps { admitted: None, first_token: None, prefilled: None, ..stamps };
         assert_eq!((unasked.queue(), unasked.ttft(), unasked.total()), (None, None, ms(1400)));
+    }
+
+    #[test]
+    fn what_a_job_waited_in_the_queue_counts_and_may_be_longer_than_its_worker_lives() {
+        let stamps = JobStamps { waited: ms(90_000), ..job("j", Outcome::Ok).stamps };
+        let told = (stamps.queue(), stamps.ttft(), stamps.total());
+        assert_eq!(told, (Some(ms(90_100)), Some(ms(90_350)), ms(91_400)));
     }
 
     #[test]

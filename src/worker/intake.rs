@@ -141,7 +141,8 @@ impl Intake {
         let result_id = names::result_id(&job.job_id, letter.origin.backfill_id());
         let attempts = self.earlier(&result_id, &letter).await;
         let alone = self.judge(&job, &attempts, &letter).await?;
-        let place = Place { lane: letter.origin.lane, arrived };
+        let place =
+            Place { lane: letter.origin.lane, arrived, waited: letter.waited(OffsetDateTime::now_utc()) };
         let cost = self.analyst.price(&job).await;
         let head = JobHead {
             result_id,
@@ -263,9 +264,53 @@ impl Letter {
         let found = self.headers.iter().find(|(key, _)| key.eq_ignore_ascii_case(name));
         found.and_then(|(_, values)| values.first()).map(String::as_str)
     }
+
+    /// How long the job has waited in its stream, by the server's clock and ours: none where they disagree. A replayed
+    /// job was worked once already, so nobody has waited since it was published.
+    fn waited(&self, now: OffsetDateTime) -> Duration {
+        if self.origin.backfill.is_some() {
+            return Duration::ZERO;
+        }
+        Duration::try_from(now - self.published_at).unwrap_or_default()
+    }
 }
 
 /// Without a record of tries the server's count must do: whoever was delivered three times runs alone.
 fn without_record(delivered: u64) -> Attempts {
     Attempts { crashes: u32::from(delivered >= 3), ..Attempts::default() }
+}
+
+#[cfg(test)]
+mod tests {
+    use time::macros::datetime;
+
+    use super::*;
+
+    const PUBLISHED: OffsetDateTime = datetime!(2026-06-15 12:00 UTC);
+
+    fn letter(origin: Origin) -> Letter {
+        Letter {
+            origin,
+            sequence: 1,
+            delivered: 1,
+            published_at: PUBLISHED,
+            subject: String::new(),
+            headers: std::collections::BTreeMap::new(),
+            body: bytes::Bytes::new(),
+            traceparent: None,
+        }
+    }
+
+    #[test]
+    fn a_job_has_waited_since_it_was_published_and_a_clock_that_is_behind_makes_that_none() {
+        let letter = letter(Origin::lane(Lane::Live));
+        assert_eq!(letter.waited(PUBLISHED + time::Duration::seconds(90)), Duration::from_secs(90));
+        assert_eq!(letter.waited(PUBLISHED - time::Duration::seconds(1)), Duration::ZERO);
+    }
+
+    #[test]
+    fn nobody_has_waited_for_a_replayed_job() {
+        let letter = letter(Origin::backfill(Backfill::new("b".into(), 1, 9, PUBLISHED)));
+        assert_eq!(letter.waited(PUBLISHED + time::Duration::days(9)), Duration::ZERO);
+    }
 }

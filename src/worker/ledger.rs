@@ -78,8 +78,8 @@ impl Ledger {
     pub(super) fn unworked(&self, taken: &Taken, result: &AnalysisResult) {
         if let Some(sink) = &self.sink {
             let trace_id = taken.trace.trace_id();
-            let (received, now) = (taken.place.arrived, self.engine.now());
-            metrics::offer_unworked(sink, &taken.job, result, self.source(taken, &trace_id), received, now);
+            let (source, now) = (self.source(taken, &trace_id), self.engine.now());
+            metrics::offer_unworked(sink, &taken.job, result, source, taken.place, now);
         }
     }
 
