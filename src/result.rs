@@ -304,8 +304,9 @@ impl Usage {
     }
 }
 
-/// When things happened, in milliseconds from the job's publication (in a run over a file: from its being read). What
-/// passed before a worker had it goes by the server's clock and the worker's, the rest by a monotonic one.
+/// When things happened, in milliseconds from the job's publication (lane `backfill`: from its arrival at the worker; a run
+/// over a file: from its being read). What passed before a worker had it goes by the server's clock and the worker's, the
+/// rest by a monotonic one.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct Timings {
     /// Until the engine admitted its first request.

@@ -186,11 +186,11 @@ catalogue! {
         JOBS = Counter, "maitred.jobs", "{job}", [l::LANE, l::OUTCOME],
             "Jobs that have their result, by its outcome: ok, partial, unchanged, no_data, stale or failed. Dead letters are counted apart.";
         JOB_TTFT = Histogram(buckets::JOB), "maitred.job.ttft", "s", [l::LANE, l::SIZE],
-            "From a job's publication to its first label or token, all waiting included; only jobs for which the model was asked.";
+            "From a job's publication (lane backfill: its arrival at the worker) to its first label or token, all waiting included; only jobs for which the model was asked.";
         JOB_DURATION = Histogram(buckets::JOB), "maitred.job.duration", "s", [l::LANE, l::SIZE],
-            "From a job's publication to its complete result, all waiting included.";
+            "From a job's publication (lane backfill: its arrival at the worker) to its complete result, all waiting included.";
         QUEUE_WAIT = Histogram(buckets::JOB), "maitred.queue_wait", "s", [l::LANE],
-            "From a job's publication to the admission of its first request by the engine.";
+            "From a job's publication (lane backfill: its arrival at the worker) to the admission of its first request by the engine.";
         JOBS_WITHIN_SLA = Counter, "maitred.jobs_within_sla", "{job}", [l::LANE, l::SIZE],
             "Jobs that ended well with their first label or token below goodput.ttft; divide by maitred_job_ttft_seconds_count.";
         JOBS_HELD = Gauge, "maitred.jobs_held", "{job}", [],

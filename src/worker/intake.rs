@@ -265,10 +265,10 @@ impl Letter {
         found.and_then(|(_, values)| values.first()).map(String::as_str)
     }
 
-    /// How long the job has waited in its stream, by the server's clock and ours: none where they disagree. A replayed
-    /// job was worked once already, so nobody has waited since it was published.
+    /// How long its reader has waited for the job before it came here, by the server's clock and ours: none where they
+    /// disagree. Nobody waits for the lane of backfills: what is replayed was worked once, and a backlog is in no hurry.
     fn waited(&self, now: OffsetDateTime) -> Duration {
-        if self.origin.backfill.is_some() {
+        if self.origin.lane == Lane::Backfill {
             return Duration::ZERO;
         }
         Duration::try_from(now - self.published_at).unwrap_or_default()
@@ -309,8 +309,10 @@ mod tests {
     }
 
     #[test]
-    fn nobody_has_waited_for_a_replayed_job() {
-        let letter = letter(Origin::backfill(Backfill::new("b".into(), 1, 9, PUBLISHED)));
-        assert_eq!(letter.waited(PUBLISHED + time::Duration::days(9)), Duration::ZERO);
+    fn nobody_has_waited_for_a_backlog_or_a_replayed_job() {
+        let replay = Origin::backfill(Backfill::new("b".into(), 1, 9, PUBLISHED));
+        for origin in [replay, Origin::lane(Lane::Backfill)] {
+            assert_eq!(letter(origin).waited(PUBLISHED + time::Duration::days(9)), Duration::ZERO);
+        }
     }
 }

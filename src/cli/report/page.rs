@@ -135,19 +135,8 @@ fn service(report: &Report) -> String {
     if report.service.is_empty() {
         return String::new();
     }
-    let row = |line: &Service| {
-        vec![
-            line.lane.clone(),
-            line.size.to_owned(),
-            thousands(line.jobs),
-            words::share(line.compliance()),
-            words::p50(line.ttft_ms),
-            words::p95(line.ttft_ms),
-            words::p95(line.total_ms),
-        ]
-    };
     let heads = ["lane", "size", "#jobs", "#within SLA", "#first answer p50", "#p95", "#stored p95"];
-    table(&heads, &report.service.iter().map(row).collect::<Vec<_>>())
+    table(&heads, &report.service.iter().map(words::service).collect::<Vec<_>>())
         + "<p>small: up to 5 reviews, medium: up to 30, large: more</p>"
 }
 

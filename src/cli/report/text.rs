@@ -72,18 +72,7 @@ fn service(lines: &[Service], style: Style) -> String {
         ("p95", Align::Right),
         ("total p95", Align::Right),
     ];
-    let row = |line: &Service| {
-        vec![
-            line.lane.clone(),
-            line.size.to_owned(),
-            thousands(line.jobs),
-            words::share(line.compliance()),
-            words::p50(line.ttft_ms),
-            words::p95(line.ttft_ms),
-            words::p95(line.total_ms),
-        ]
-    };
-    list(&heads, &lines.iter().map(row).collect::<Vec<_>>(), style)
+    list(&heads, &lines.iter().map(words::service).collect::<Vec<_>>(), style)
 }
 
 fn flow(flow: &Flow, style: Style) -> String {

@@ -4,7 +4,7 @@ use bytesize::ByteSize;
 use time::OffsetDateTime;
 
 use crate::cli::text::{percent, thousands};
-use crate::report::{Cost, Gpu, Period, Spread, Tokens};
+use crate::report::{Cost, Gpu, Period, Service, Spread, Tokens};
 
 /// What stands where nothing was measured.
 pub const NO_DATA: &str = "no data";
@@ -37,6 +37,20 @@ pub fn p95(spread: Option<Spread>) -> String {
 /// A share from 0 to 1.
 pub fn share(share: Option<f64>) -> String {
     or_no_data(share, percent)
+}
+
+/// How a kind of jobs was served, cell by cell: lane, size, jobs, within the service level, first answer at the median
+/// and at p95, stored result at p95.
+pub fn service(line: &Service) -> Vec<String> {
+    vec![
+        line.lane.clone(),
+        line.size.to_owned(),
+        thousands(line.jobs),
+        share(line.compliance()),
+        p50(line.ttft_ms),
+        p95(line.ttft_ms),
+        p95(line.total_ms),
+    ]
 }
 
 /// A price: two places, more for small ones.
