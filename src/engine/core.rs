@@ -141,11 +141,10 @@ impl<B: Backend> Core<B> {
         (self.waiting.len() + self.suspects.len(), self.running.len())
     }
 
-    /// The most urgent place among all that it has.
-    pub fn first_key(&self) -> Option<Key> {
-        let running = self.running.first().map(Running::key);
+    /// The most urgent place among those that wait for a sequence: who is admitted next.
+    pub fn waiting_key(&self) -> Option<Key> {
         let suspect = self.suspects.front().map(|(key, _)| *key);
-        [running, suspect, self.waiting.peek_key()].into_iter().flatten().min()
+        suspect.into_iter().chain(self.waiting.peek_key()).min()
     }
 
     /// Counters so far.

@@ -371,11 +371,12 @@ fn room(room: &Room) -> (Need, Need) {
     (held, Need { sequences: capacity.sequences, cells: capacity.cells })
 }
 
-/// Whether the embedding model's turn comes before the next decode call: if a more urgent job waits for it than any
-/// that decodes, and while no request waits for a sequence, since what is embedded fills the batches to come.
+/// Whether the embedding model's turn comes before the next decode call: unless a request is to be admitted first whose
+/// job is more urgent. What runs already does not count, urgent as it may be: it is held up by one call a step, while a
+/// job held up by it would see less urgent ones admitted beside it.
 fn embeds_first<B: Backend>(core: &Core<B>, embeds: &Embeds<'_>) -> bool {
     let Some(waiting) = embeds.first_key() else { return false };
-    core.depth().0 == 0 || core.first_key().is_none_or(|decoding| waiting < decoding)
+    core.waiting_key().is_none_or(|admitted| waiting < admitted)
 }
 
 fn take<B: Backend>(command: Command, core: &mut Core<B>, embeds: &mut Embeds<'_>) {

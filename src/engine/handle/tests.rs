@@ -330,6 +330,35 @@ async fn texts_are_embedded_in_the_order_of_their_jobs() {
     assert_eq!(log.iter().filter(|&&byte| byte != 0).copied().collect::<Vec<_>>(), [1, 1, 1, 2, 2, 2]);
 }
 
+#[tokio::test]
+async fn a_job_is_embedded_while_more_urgent_ones_run_and_before_less_urgent_ones_are_admitted() {
+    let (start, started) = sync_channel::<()>(1);
+    let log = Arc::new(Mutex::new(Vec::new()));
+    let (seen, hook_log) = (Arc::clone(&log), Arc::clone(&log));
+    let hook: StepHook = Box::new(move |_| lock(&hook_log).push(0));
+    let (engine, _) = engine(EngineConfig::default(), hook, move || {
+        started.recv().unwrap();
+        vec![Box::new(First { seen })]
+    });
+    let at = |seconds| Arrival { at: Seconds::new(seconds), ..NOW };
+    let length = 6;
+    let urgent = Request { arrival: at(10.0), ..request("body", length) };
+    let late = Request { arrival: at(30.0), ..request("body", 2) };
+    // The urgent ones take all sequences, so that the late one waits.
+    let requests = (0..SHAPE.sequences).map(|_| urgent.clone()).chain([late]).collect();
+    let all = async {
+        tokio::join!(
+            engine.embed(0, vec![vec![Token(1); 8]; 6], at(20.0)),
+            engine.run(requests),
+            async { start.send(()) }
+        )
+    };
+    soon(all).await.2.unwrap();
+    let log = lock(&log).clone();
+    // Two texts a call, one call a step.
+    assert_eq!(log[..6], [0, 1, 0, 1, 0, 1], "{log:?}");
+}
+
 /// Two texts a call; takes note of the first token of each call.
 struct First {
     seen: Arc<Mutex<Vec<i32>>>,
