@@ -5,4 +5,4 @@
 set -euo pipefail
 source "$(dirname "$0")/env.sh"
 
-cargo test --release --locked "${feature_flags[@]}" --test fleet scaling -- --ignored --nocapture
+cargo test --release --locked "${feature_flags[@]}" --test it fleet::scaling -- --ignored --nocapture

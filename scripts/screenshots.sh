@@ -27,7 +27,7 @@ if ! have pngquant && can_install; then
 fi
 
 # Not nextest, which would end a run of minutes.
-cargo test --locked "${profile[@]}" --test page -- --ignored --exact --nocapture screenshots::pictures_of_the_pages
+cargo test --locked "${profile[@]}" --test it -- --ignored --exact --nocapture page::screenshots::pictures_of_the_pages
 
 for picture in "$MAITRED_PICTURES"/ui-*.png; do
     if have pngquant; then

@@ -347,11 +347,9 @@ async fn a_job_is_embedded_while_more_urgent_ones_run_and_before_less_urgent_one
     // The urgent ones take all sequences, so that the late one waits.
     let requests = (0..SHAPE.sequences).map(|_| urgent.clone()).chain([late]).collect();
     let all = async {
-        tokio::join!(
-            engine.embed(0, vec![vec![Token(1); 8]; 6], at(20.0)),
-            engine.run(requests),
-            async { start.send(()) }
-        )
+        tokio::join!(engine.embed(0, vec![vec![Token(1); 8]; 6], at(20.0)), engine.run(requests), async {
+            start.send(())
+        })
     };
     soon(all).await.2.unwrap();
     let log = lock(&log).clone();

@@ -1,4 +1,4 @@
-//! Over a real server: the contract, and what only Redis can get wrong. Faults of the server: `tests/fleet/stores.rs`.
+//! Over a real server: the contract, and what only Redis can get wrong. Faults of the server: `tests/it/fleet/stores.rs`.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

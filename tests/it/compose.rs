@@ -1,0 +1,6 @@
+//! docker-compose.yml without a container engine: the file against its schema and our rules, and the scripts that
+//! start its servers against the real servers.
+
+mod file;
+mod rules;
+mod starting;

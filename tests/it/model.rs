@@ -1,0 +1,4 @@
+//! The engine on llama.cpp with real models.
+
+mod engine;
+mod guard;
