@@ -87,6 +87,8 @@ pub struct Progress {
     pub done: u64,
     /// Sequences of the range.
     pub total: u64,
+    /// Jobs of the range that no worker has, at most: see [`Backfill::pending`].
+    pub pending: u64,
     /// Jobs that workers hold.
     pub in_flight: u64,
     /// Sequences per second since the start.
@@ -152,6 +154,16 @@ impl Backfill {
         at.ack_floor >= self.to || at.in_flight == 0 && (at.delivered >= self.to || at.pending == 0)
     }
 
+    /// Jobs of the range that no worker has, at most.
+    ///
+    /// The consumer counts what was published behind the range too, and of the range the sequences of deleted jobs are
+    /// left, so neither count alone would do. Zero, and nothing held: then it is finished; and finished, it is zero. So
+    /// who scales by it ends neither too early nor never.
+    pub fn pending(&self, at: Position) -> u64 {
+        let behind = at.delivered.max(self.from.saturating_sub(1));
+        at.pending.min(self.to.saturating_sub(behind))
+    }
+
     /// The record once it has ended where its consumer stood; one that ended before keeps its end.
     #[must_use]
     pub fn ended(mut self, state: State, at: Option<Position>, now: OffsetDateTime) -> Self {
@@ -182,8 +194,9 @@ impl Backfill {
         let seconds = (self.ended_at.unwrap_or(now) - self.created_at).as_seconds_f64();
         let per_second = if seconds > 0.0 { done as f64 / seconds } else { 0.0 };
         let left = (self.is_running() && per_second > 0.0).then(|| (total - done) as f64 / per_second);
+        let pending = at.map_or(0, |at| self.pending(at));
         let in_flight = at.map_or(0, |at| at.in_flight);
-        Progress { done, total, in_flight, per_second, seconds_left: left }
+        Progress { done, total, pending, in_flight, per_second, seconds_left: left }
     }
 
     /// Sequences of the range.
@@ -333,6 +346,14 @@ mod tests {
     }
 
     #[test]
+    fn what_was_published_behind_the_range_does_not_wait_for_it() {
+        assert_eq!(backfill(5, 10).pending(at(0, 0, 900, 0)), 6, "the consumer begins at the range");
+        assert_eq!(backfill(5, 10).pending(at(8, 6, 900, 2)), 2);
+        assert_eq!(backfill(5, 10).pending(at(12, 8, 900, 2)), 0);
+        assert_eq!(backfill(5, 10).pending(at(6, 6, 1, 0)), 1, "three of the last four were deleted");
+    }
+
+    #[test]
     fn an_end_is_final() {
         let done = backfill(1, 2).ended(State::Done, None, NOW);
         let stopped_later = done.clone().ended(State::Stopped, None, NOW + time::Duration::HOUR);
@@ -356,7 +377,7 @@ mod tests {
     fn progress_counts_what_is_held_as_not_done() {
         let later = NOW + time::Duration::seconds(10);
         let half = backfill(11, 30).progress(Some(at(25, 20, 40, 5)), later);
-        assert_eq!((half.done, half.total, half.in_flight), (10, 20, 5));
+        assert_eq!((half.done, half.total, half.pending, half.in_flight), (10, 20, 5, 5));
         assert_eq!((half.per_second, half.seconds_left), (1.0, Some(10.0)));
         let fresh = backfill(11, 30).progress(Some(at(10, 10, 60, 0)), NOW);
         assert_eq!((fresh.done, fresh.seconds_left), (0, None));
@@ -371,7 +392,7 @@ mod tests {
             (10, None)
         );
         let done = backfill(11, 30).ended(State::Done, None, later);
-        assert_eq!(done.progress(None, later).done, 20);
+        assert_eq!((done.progress(None, later).done, done.progress(None, later).pending), (20, 0));
     }
 
     #[test]
@@ -400,6 +421,10 @@ mod tests {
             prop_assert_eq!(progress.total, length + 1);
             if range.is_finished(at) {
                 prop_assert_eq!(progress.done, progress.total);
+                prop_assert_eq!(progress.pending, 0);
+            }
+            if progress.pending + progress.in_flight == 0 {
+                prop_assert!(range.is_finished(at));
             }
         }
     }

@@ -2,6 +2,7 @@
 //!
 //! Pure: what the server says is put in from outside, `now` too.
 
+use std::iter::Sum;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -67,6 +68,15 @@ pub struct Stream {
     /// When the oldest message was published (UTC).
     #[serde(with = "time::serde::rfc3339::option")]
     pub oldest: Option<OffsetDateTime>,
+}
+
+/// Jobs that are not settled.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Load {
+    /// Jobs that no worker has.
+    pub pending: u64,
+    /// Jobs that workers hold.
+    pub in_flight: u64,
 }
 
 /// A lane.
@@ -143,6 +153,36 @@ pub enum Alarm {
     },
 }
 
+impl Load {
+    /// Both: what there is to do before nothing is left, and so what a fleet is scaled by.
+    pub const fn jobs(self) -> u64 {
+        self.pending.saturating_add(self.in_flight)
+    }
+}
+
+impl Sum for Load {
+    fn sum<I: Iterator<Item = Self>>(loads: I) -> Self {
+        loads.fold(Self::default(), |all, load| Self {
+            pending: all.pending.saturating_add(load.pending),
+            in_flight: all.in_flight.saturating_add(load.in_flight),
+        })
+    }
+}
+
+impl LaneStatus {
+    /// Its jobs that are not settled.
+    pub const fn load(&self) -> Load {
+        Load { pending: self.pending, in_flight: self.in_flight }
+    }
+}
+
+impl Running {
+    /// Its jobs that are not settled; none if it is lost.
+    pub const fn load(&self) -> Load {
+        Load { pending: self.progress.pending, in_flight: self.progress.in_flight }
+    }
+}
+
 impl Alarm {
     /// What it is, and what to do.
     pub fn text(&self) -> String {
@@ -176,7 +216,8 @@ pub fn alarms(
     backfills: &[Running],
     now: OffsetDateTime,
 ) -> Vec<Alarm> {
-    let pending = lanes.iter().map(|lane| lane.pending + lane.in_flight).sum();
+    let load: Load = lanes.iter().map(LaneStatus::load).chain(backfills.iter().map(Running::load)).sum();
+    let pending = load.jobs();
     let unattended = (pending > 0 && workers.is_empty()).then_some(Alarm::Unattended { pending });
     let endangered = lanes.iter().filter_map(|lane| danger(jobs, lane, now));
     let lost = backfills.iter().filter(|running| running.lost);
@@ -207,6 +248,7 @@ fn danger(jobs: &Stream, lane: &LaneStatus, now: OffsetDateTime) -> Option<Alarm
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::broker::backfill::Position;
     use time::macros::datetime;
 
     const NOW: OffsetDateTime = datetime!(2026-06-15 12:00 UTC);
@@ -267,14 +309,22 @@ mod tests {
         assert_eq!(alarms(&full, &[lane(None)], &[], &[], NOW), []);
     }
 
+    fn running(at: Option<Position>) -> Running {
+        let backfill = Backfill::new("b".into(), 1, 9, NOW);
+        Running { progress: backfill.progress(at, NOW), lost: at.is_none(), backfill }
+    }
+
+    #[test]
+    fn a_backfill_without_workers_is_told_although_its_lane_is_empty() {
+        let at = Position { delivered: 4, ack_floor: 2, pending: 100, in_flight: 2 };
+        let alarm = |workers: &[Worker]| alarms(&jobs(), &[lane(None)], workers, &[running(Some(at))], NOW);
+        assert_eq!(alarm(&[]), [Alarm::Unattended { pending: 7 }]);
+        assert_eq!(alarm(&[worker()]), []);
+    }
+
     #[test]
     fn jobs_without_workers_and_a_backfill_without_its_consumer_are_told() {
-        let lost = Running {
-            backfill: Backfill::new("b".into(), 1, 2, NOW),
-            progress: Backfill::new("b".into(), 1, 2, NOW).progress(None, NOW),
-            lost: true,
-        };
-        let alarms = alarms(&jobs(), &[lane(Some((500, 1)))], &[], &[lost], NOW);
+        let alarms = alarms(&jobs(), &[lane(Some((500, 1)))], &[], &[running(None)], NOW);
         assert_eq!(alarms, [Alarm::Unattended { pending: 1 }, Alarm::Lost { backfill: "b".into() }]);
         assert!(alarms.iter().all(|alarm| alarm.text().contains("start")));
     }

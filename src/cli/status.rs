@@ -213,6 +213,7 @@ fn backfills(running: &[Running], style: Style) -> String {
         ("from", Align::Right),
         ("to", Align::Right),
         ("done", Align::Right),
+        ("pending", Align::Right),
         ("in flight", Align::Right),
         ("jobs/s", Align::Right),
         ("left", Align::Right),
@@ -223,7 +224,8 @@ fn backfills(running: &[Running], style: Style) -> String {
             backfill.from.to_string(),
             backfill.to.to_string(),
             percent(progress.done as f64 / progress.total.max(1) as f64),
-            progress.in_flight.to_string(),
+            thousands(progress.pending),
+            thousands(progress.in_flight),
             format!("{:.1}", progress.per_second),
             progress.seconds_left.map_or_else(|| "-".to_owned(), span),
         ]

@@ -225,6 +225,10 @@ catalogue! {
             "Jobs of the lane that workers hold. Of the whole fleet, like maitred_lane_pending.";
         LANE_OLDEST_AGE = Gauge, "maitred.lane_oldest_age", "s", [l::LANE],
             "Age of the lane's oldest job that is not settled, from its publishing; 0 when there is none. Of the whole fleet.";
+        REPLAY_PENDING = Gauge, "maitred.replay_pending", "{job}", [],
+            "Jobs of running backfills (maitred backfill start) that no worker has; in no lane's count. Of the whole fleet, like maitred_lane_pending.";
+        REPLAY_IN_FLIGHT = Gauge, "maitred.replay_in_flight", "{job}", [],
+            "Jobs of running backfills that workers hold. Of the whole fleet.";
         DEAD_LETTERS_WAITING = Gauge, "maitred.dead_letters_waiting", "{message}", [],
             "Dead letters in their stream, which somebody should look at (maitred dlq). Of the whole fleet.";
     }

@@ -65,6 +65,8 @@ const PROMISED: &[&str] = &[
     "maitred_prefix_reused_tokens_total",
     "maitred_queue_wait_seconds",
     "maitred_redeliveries_total",
+    "maitred_replay_in_flight",
+    "maitred_replay_pending",
     "maitred_retries_total",
     "maitred_reviews_total",
     "maitred_sampling_seconds_total",

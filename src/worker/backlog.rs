@@ -1,13 +1,15 @@
-//! What waits in the lanes, of the whole fleet, asked from the server every few seconds: for metrics, and for whoever
-//! has to know whether there is work.
+//! What waits in the lanes and in running backfills, of the whole fleet, asked from the server every few seconds: for
+//! metrics, and for whoever has to know whether there is work.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use time::OffsetDateTime;
+use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
+use crate::broker::backfill::Backfill;
 use crate::broker::nats::{Backlog, Broker};
 
 /// How often the server is asked.
@@ -50,17 +52,25 @@ impl SharedBacklog {
 }
 
 /// Asks until `ended`. A question that fails leaves the last answer, until that is stale.
-pub(super) async fn ask(broker: Broker, backlog: SharedBacklog, ended: CancellationToken) {
+pub(super) async fn ask(
+    broker: Broker,
+    mut running: watch::Receiver<Vec<Backfill>>,
+    backlog: SharedBacklog,
+    ended: CancellationToken,
+) {
     let mut asks = tokio::time::interval(ASK);
     asks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
             () = ended.cancelled() => return,
             _ = asks.tick() => {}
+            // At once: what was told before knows nothing of one that has just begun.
+            Ok(()) = running.changed() => {}
         }
-        match broker.backlog().await {
+        let now_running = running.borrow_and_update().clone();
+        match broker.backlog(&now_running).await {
             Ok(found) => backlog.set(found, Instant::now(), OffsetDateTime::now_utc()),
-            Err(error) => tracing::debug!(%error, "what waits in the lanes is not known"),
+            Err(error) => tracing::debug!(%error, "what waits is not known"),
         }
     }
 }
@@ -68,12 +78,13 @@ pub(super) async fn ask(broker: Broker, backlog: SharedBacklog, ended: Cancellat
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::broker::status::Load;
 
     #[test]
     fn an_answer_counts_until_it_is_stale() {
         let (shared, now) = (SharedBacklog::default(), Instant::now());
         assert!(shared.read_at(now).is_none());
-        let backlog = Backlog { lanes: Vec::new(), dead_letters: 3 };
+        let backlog = Backlog { lanes: Vec::new(), replays: Load::default(), dead_letters: 3 };
         shared.set(backlog.clone(), now, OffsetDateTime::UNIX_EPOCH);
         let told = Some((backlog, OffsetDateTime::UNIX_EPOCH));
         assert_eq!(shared.read_at(now + STALE / 2), told);

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::backlog::SharedBacklog;
 use super::goodput::GoodputClerk;
 use super::vitals::{Jobs, SharedVitals, Vitals};
+use crate::broker::nats::Backlog;
 use crate::config::{EngineKind, Settings};
 use crate::engine::{Engine, EngineStats};
 use crate::gpu::GpuSample;
@@ -100,7 +101,7 @@ pub(super) fn of_engine(telemetry: &Telemetry, engine: &Engine, model: &str, set
     on(names::SAMPLING_TIME, |stats| stats.core.read_time.as_secs_f64());
 }
 
-/// What waits in the lanes; without a word from the server, nothing.
+/// What waits in the lanes and in backfills; without a word from the server, nothing.
 pub(super) fn of_lanes(telemetry: &Telemetry, backlog: &SharedBacklog) {
     type OfLane = fn(&crate::broker::status::LaneStatus, time::OffsetDateTime) -> f64;
     let on = |metric: MetricInfo, read: OfLane| {
@@ -121,10 +122,14 @@ pub(super) fn of_lanes(telemetry: &Telemetry, backlog: &SharedBacklog) {
     on(names::LANE_OLDEST_AGE, |lane, told| {
         lane.oldest.map_or(0.0, |oldest| (told - oldest.since).as_seconds_f64().max(0.0))
     });
-    let backlog = backlog.clone();
-    telemetry.observe(names::DEAD_LETTERS_WAITING, move || {
-        backlog.read().map(|(backlog, _)| Reading::new(backlog.dead_letters as f64))
-    });
+    let of_all = |metric: MetricInfo, read: fn(&Backlog) -> u64| {
+        let backlog = backlog.clone();
+        telemetry
+            .observe(metric, move || backlog.read().map(|(backlog, _)| Reading::new(read(&backlog) as f64)));
+    };
+    of_all(names::REPLAY_PENDING, |backlog| backlog.replays.pending);
+    of_all(names::REPLAY_IN_FLIGHT, |backlog| backlog.replays.in_flight);
+    of_all(names::DEAD_LETTERS_WAITING, |backlog| backlog.dead_letters);
 }
 
 /// What the stores could not do. A store that is not one of the fleet's servers has no series.

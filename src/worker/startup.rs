@@ -158,7 +158,7 @@ pub(super) async fn begin(
     let waiting = SharedBacklog::default();
     gauges::of_lanes(telemetry, &waiting);
     board.waiting(waiting.clone());
-    tokio::spawn(backlog::ask(broker.clone(), waiting, background.clone()));
+    tokio::spawn(backlog::ask(broker.clone(), running.clone(), waiting, background.clone()));
     let ended = background.clone();
     tokio::spawn(async move { sweeper.run(ended).await });
     let ledger = workshop.ledger;

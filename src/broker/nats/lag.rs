@@ -8,7 +8,7 @@ use futures_util::{StreamExt, TryStreamExt};
 use time::OffsetDateTime;
 
 use super::records::{failed, not_there_or};
-use super::{Backfills, Broker, BrokerError};
+use super::{Broker, BrokerError};
 use crate::broker::backfill::Backfill;
 use crate::broker::names;
 use crate::scheduler::Lane;
@@ -20,16 +20,9 @@ impl Broker {
     /// Jobs of all lanes and of these backfills that wait or that some worker holds. What cannot be asked is an error:
     /// a part of the answer would look like less work than there is.
     pub async fn lag(&self, running: &[Backfill]) -> Result<u64, BrokerError> {
-        let mut lag = 0;
+        let mut lag = self.replays(running).await?.jobs();
         for lane in Lane::ALL {
             lag += self.consumer_lag(&names::lane_consumer(lane)).await?;
-        }
-        let backfills = Backfills::new(self);
-        for backfill in running {
-            // One whose consumer is gone has nothing to give.
-            if let Some(at) = backfills.position(backfill).await? {
-                lag += at.pending + at.in_flight;
-            }
         }
         Ok(lag)
     }

@@ -10,29 +10,44 @@ use super::records::{failed, not_there_or};
 use super::{Broker, BrokerError};
 use crate::broker::backfill::Backfill;
 use crate::broker::names;
-use crate::broker::status::{LaneStatus, Running, Server, Status, Stream, Waiting, alarms};
+use crate::broker::status::{LaneStatus, Load, Running, Server, Status, Stream, Waiting, alarms};
 use crate::scheduler::Lane;
 
 /// The streams that are shown, that of jobs first.
 const STREAMS: [&str; 4] =
     [names::JOBS_STREAM, names::RESULTS_STREAM, names::DEAD_LETTERS_STREAM, names::ADVISORIES_STREAM];
 
-/// What waits in the lanes, and what waits to be looked at.
+/// What waits in the lanes and in backfills, and what waits to be looked at.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Backlog {
     /// The lanes, the most urgent first.
     pub lanes: Vec<LaneStatus>,
+    /// The running backfills together.
+    pub replays: Load,
     /// Dead letters in their stream.
     pub dead_letters: u64,
 }
 
 impl Broker {
-    /// What waits. Fewer requests than for a whole [`Status`]: for who asks again and again.
-    pub async fn backlog(&self) -> Result<Backlog, BrokerError> {
+    /// What waits, in these backfills too. Fewer requests than for a whole [`Status`]: for who asks again and again.
+    pub async fn backlog(&self, running: &[Backfill]) -> Result<Backlog, BrokerError> {
         let (jobs, letters) =
             tokio::try_join!(self.stream(names::JOBS_STREAM), self.stream(names::DEAD_LETTERS_STREAM))?;
         let lanes = self.lanes_of(&jobs).await?;
-        Ok(Backlog { lanes, dead_letters: letters.cached_info().state.messages })
+        let replays = self.replays(running).await?;
+        Ok(Backlog { lanes, replays, dead_letters: letters.cached_info().state.messages })
+    }
+
+    /// Jobs of these backfills that are not settled. One whose consumer is gone has nothing to give.
+    pub(super) async fn replays(&self, running: &[Backfill]) -> Result<Load, BrokerError> {
+        let backfills = Backfills::new(self);
+        let mut loads = Vec::new();
+        for backfill in running {
+            if let Some(at) = backfills.position(backfill).await? {
+                loads.push(Load { pending: backfill.pending(at), in_flight: at.in_flight });
+            }
+        }
+        Ok(loads.into_iter().sum())
     }
 
     /// How the fleet is. Several requests: under load the parts may be of slightly different moments.

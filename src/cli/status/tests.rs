@@ -71,8 +71,8 @@ worker     state     running  queued  jobs/min  tokens/s  results     up
 kitchen-1  no redis      2/2     1/2      12.3       457    1,234  1h 1m
 1 worker · 12.3 jobs a minute · 457 tokens a second
 
-backfill  from   to  done  in flight  jobs/s  left
-b            1  100  50 %          0     5.0   10s
+backfill  from   to  done  pending  in flight  jobs/s  left
+b            1  100  50 %       50          0     5.0   10s
 
 3 dead letters: `maitred dlq ls` lists them
 

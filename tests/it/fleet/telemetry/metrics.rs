@@ -57,6 +57,8 @@ const ZERO: &[MetricInfo] = &[
     names::LANE_PENDING,
     names::LANE_IN_FLIGHT,
     names::LANE_OLDEST_AGE,
+    names::REPLAY_PENDING,
+    names::REPLAY_IN_FLIGHT,
     names::DEAD_LETTERS_WAITING,
 ];
 

@@ -13,6 +13,7 @@ use sqlx::sqlite::SqliteConnectOptions;
 
 use super::team::{Member, Team, job_of};
 use crate::common::nvml::{Nvml, gpus};
+use crate::fleet::ground::until;
 
 /// Checks in quick succession, and the worker may end three of them after its start.
 fn hasty(program: Maitred) -> Maitred {
@@ -175,6 +176,36 @@ async fn the_url_is_posted_to_and_an_answer_that_is_none_of_success_is_a_failure
     assert_eq!(worker.wait_code(), 0, "{}", worker.log());
     assert!(worker.log().contains("503"), "{}", worker.log());
     assert!(!worker.log().contains("sesame"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backfill_that_waits_for_its_rate_keeps_a_worker_up() {
+    let Some(team) = Team::new(hasty).await else { return };
+    // Twice as many as it may take at once in spite of its rate.
+    team.publish_some(8).await;
+    let start = ["backfill", "start", "--from", "1", "--rate", "1/h", "--id", "slow"];
+    team.program.run(&start).ended(0);
+    let mut worker = team.worker("waiting");
+    until("an empty lane", async || {
+        let live = team.lane(Lane::Live).await;
+        (live.num_pending + live.num_ack_pending as u64 == 0).then_some(())
+    })
+    .await;
+    let waiting = || {
+        let (_, body) = worker.health("/metrics")?;
+        let line = body.lines().find(|line| line.starts_with("maitred_replay_pending"))?;
+        line.rsplit(' ').next()?.parse::<f64>().ok()
+    };
+    wait_until("the backfill in the metrics", || waiting().is_some_and(|jobs| jobs >= 1.0));
+    wait_until("empty hands", || status(&worker)["jobs"]["held"] == 0);
+    let mut checks = tokio::time::interval(Duration::from_millis(500));
+    for _ in 0..6 {
+        checks.tick().await;
+        assert_eq!(status(&worker)["idle_checks"], 0);
+    }
+    assert!(worker.is_running());
+    team.program.run(&["backfill", "stop", "slow"]).ended(0);
+    assert_eq!(worker.wait_code(), 0, "with the backfill its reason to stay is gone");
 }
 
 #[tokio::test(flavor = "multi_thread")]
