@@ -3,6 +3,7 @@
 //! | | |
 //! |---|---|
 //! | `GET /api/state` | [`FleetState`] |
+//! | `GET /api/backlog` | [`Backlog`]: what a fleet is scaled by; takes no token; 503 when that is not known |
 //! | `GET /api/restaurants?q=TEXT&limit=N` | [`Restaurants`] |
 //! | `GET /api/restaurants/ID` | [`RestaurantResult`] |
 //! | `GET /api/dead-letters/SEQ` | [`Letter`], without its payload: it holds reviews |
@@ -11,12 +12,14 @@
 //!
 //! Whoever is refused, or asks for what is not there, gets `{"error": …}` with what to do.
 
+mod backlog;
 mod index;
 mod seen;
 mod watch;
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use axum::Router;
 use axum::extract::{Path, Query, Request, State};
@@ -28,6 +31,7 @@ use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use tokio::sync::Notify;
 
+pub use self::backlog::{Backlog, Unknown, Work};
 use self::index::Index;
 pub use self::index::{Restaurant, Restaurants};
 use self::seen::Seen;
@@ -164,6 +168,7 @@ impl Fleet {
         let router = Router::new()
             .route("/", get(async || assets::html(include_str!("assets/fleet.html"))))
             .route("/livez", get(async || "live\n"))
+            .route("/api/backlog", get(backlog))
             .merge(api)
             .merge(actions)
             .merge(assets::routes())
@@ -215,6 +220,14 @@ async fn actors_only(State(fleet): State<Fleet>, request: Request, next: Next) -
 async fn state(State(fleet): State<Fleet>) -> Json<FleetState> {
     let (now, actions) = (OffsetDateTime::now_utc(), fleet.access.offers_actions());
     Json(fleet.seen().state(now, watch::BEAT.as_secs_f64(), actions))
+}
+
+async fn backlog(State(fleet): State<Fleet>) -> Response {
+    let known = fleet.seen().backlog(Instant::now());
+    match known {
+        Ok(backlog) => Json(backlog).into_response(),
+        Err(unknown) => problem(StatusCode::SERVICE_UNAVAILABLE, &unknown.to_string()),
+    }
 }
 
 async fn restaurants(State(fleet): State<Fleet>, Query(asked): Query<Asked>) -> Json<Restaurants> {

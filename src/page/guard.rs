@@ -4,7 +4,8 @@
 //!   request to forge; and a header is in no address bar, history, or log of a proxy.
 //! - On loopback anybody may look: whoever is on the machine. A site in the browser of somebody there may not: it could
 //!   have its own name point to this address, so only names of this machine are answered.
-//! - Beyond loopback nobody may even look without the token, because results quote what guests wrote.
+//! - Beyond loopback nobody may even look without the token, because results quote what guests wrote. Counts quote
+//!   nobody: what a scaler asks for takes no token, and so the scaler need not have one.
 
 use std::net::{IpAddr, SocketAddr};
 

@@ -3,6 +3,7 @@
 //! The worker has the simulated engine; the server is real, and so is the browser. Where either is not installed the
 //! tests skip, visibly (`make servers` installs).
 
+mod backlog;
 mod browser;
 mod fleet;
 mod hostile;

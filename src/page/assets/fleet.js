@@ -60,13 +60,14 @@ function showFaults({ status, fault, alarms, at }) {
 }
 
 function showStatus({ history }, status) {
-  const { server, lanes, workers } = status;
+  const { server, lanes, workers, backfills } = status;
   setText(byId("server"), `nats ${server.version} at ${server.address}`);
   const sum = (items, of) => items.reduce((all, item) => all + of(item), 0);
-  setText(byId("waiting"), count(sum(lanes, (lane) => lane.pending)));
-  setText(byId("in-hand"), count(sum(lanes, (lane) => lane.in_flight)));
+  const load = [...lanes, ...backfills.map((running) => running.progress)];
+  setText(byId("waiting"), count(sum(load, (one) => one.pending)));
+  setText(byId("in-hand"), count(sum(load, (one) => one.in_flight)));
   const waits = lanes.flatMap((lane) => (lane.oldest ? [lane.oldest.since] : []));
-  draw(byId("waiting-spark"), total(Object.values(history.pending)), { label: "Jobs waiting", write: count });
+  draw(byId("waiting-spark"), total([...Object.values(history.pending), history.replays]), { label: "Jobs waiting", write: count });
   setText(byId("oldest"), since(waits.sort((a, b) => Date.parse(a) - Date.parse(b))[0], status.at));
   setText(byId("workers-count"), count(workers.length));
   setText(byId("slots-busy"), workers.length > 0 ? count(sum(workers, (worker) => worker.running)) : DASH);
@@ -81,7 +82,7 @@ function showStatus({ history }, status) {
   draw(byId("tokens-spark"), history.tokens_per_second, { label: "Tokens a second", write: rate });
   showLanes(lanes, history);
   showWorkers(workers, history);
-  showBackfills(status.backfills);
+  showBackfills(backfills);
   showStreams(status.streams);
   const badge = byId("letters-badge");
   setText(badge, count(status.dead_letters));
@@ -150,6 +151,7 @@ function showBackfills(backfills) {
       [backfill.id, "name"],
       [h("meter", { min: 0, max: 1, value: share ?? 0, "aria-label": name }), "trend"],
       [lost ? "lost" : percent(share), "number"],
+      [count(progress.pending), "number wide"],
       [count(progress.in_flight), "number"],
       [rate(progress.per_second), "number wide"],
       [span(progress.seconds_left ?? null), "number"],

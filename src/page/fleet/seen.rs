@@ -1,12 +1,14 @@
 //! What was last seen of the fleet, and how its figures went: pure, written by the watcher, read by whoever looks.
 
 use std::collections::BTreeMap;
+use std::time::Instant;
 
 use serde::Serialize;
 use time::OffsetDateTime;
 
+use super::backlog::{Backlog, STALE, Unknown};
 use crate::broker::dead_letter::Summary;
-use crate::broker::status::Status;
+use crate::broker::status::{Load, Running, Status};
 use crate::page::STATE_VERSION;
 use crate::page::series::Series;
 
@@ -39,6 +41,8 @@ pub struct FleetState {
 pub struct History {
     /// Jobs of a lane that no worker has, by its name.
     pub pending: BTreeMap<&'static str, Series>,
+    /// Jobs of running backfills that no worker has.
+    pub replays: Series,
     /// Results of all workers, per minute; a gap where none told.
     pub jobs_per_minute: Series,
     /// Tokens of all workers, per second; a gap where none told.
@@ -54,6 +58,8 @@ pub(super) type Letters = (u64, u64, u64);
 #[derive(Debug, Default)]
 pub(super) struct Seen {
     status: Option<Status>,
+    /// When `status` came, by a clock that does not jump.
+    looked: Option<Instant>,
     fault: Option<String>,
     history: History,
     letters: Vec<Summary>,
@@ -61,12 +67,14 @@ pub(super) struct Seen {
 }
 
 impl Seen {
-    /// A look succeeded.
-    pub(super) fn note(&mut self, status: Status) {
+    /// A look succeeded, at `now`.
+    pub(super) fn note(&mut self, status: Status, now: Instant) {
         let history = &mut self.history;
         for lane in &status.lanes {
             history.pending.entry(lane.lane.name()).or_default().push(Some(lane.pending as f64));
         }
+        let replays: Load = status.backfills.iter().map(Running::load).sum();
+        history.replays.push(Some(replays.pending as f64));
         let workers = &status.workers;
         let sum = |of: fn(&crate::broker::presence::Worker) -> f64| {
             (!workers.is_empty()).then(|| workers.iter().map(of).sum())
@@ -78,15 +86,15 @@ impl Seen {
             let pace = Some(worker.pace.tokens_per_second);
             history.workers.entry(worker.name.clone()).or_default().push(pace);
         }
-        self.status = Some(status);
-        self.fault = None;
+        (self.status, self.looked, self.fault) = (Some(status), Some(now), None);
     }
 
     /// A look failed: what was seen before stays, with its time, and its figures have a gap.
     pub(super) fn note_fault(&mut self, fault: String) {
         let history = &mut self.history;
         let all = history.pending.values_mut().chain(history.workers.values_mut());
-        for series in all.chain([&mut history.jobs_per_minute, &mut history.tokens_per_second]) {
+        let others = [&mut history.replays, &mut history.jobs_per_minute, &mut history.tokens_per_second];
+        for series in all.chain(others) {
             series.push(None);
         }
         self.fault = Some(fault);
@@ -106,6 +114,20 @@ impl Seen {
     pub(super) fn forget_letter(&mut self, sequence: u64) {
         self.letters.retain(|letter| letter.sequence != sequence);
         self.letters_of = None;
+    }
+
+    /// What there is to do, unless too long ago was the last time that anybody knew.
+    pub(super) fn backlog(&self, now: Instant) -> Result<Backlog, Unknown> {
+        let (Some(status), Some(looked)) = (&self.status, self.looked) else {
+            return Err(self.fault.clone().map_or(Unknown::NotYet, Unknown::Never));
+        };
+        let age = now.saturating_duration_since(looked);
+        if age < STALE {
+            return Ok(Backlog::of(status));
+        }
+        // Without a fault the look is still under way.
+        let cause = self.fault.clone().unwrap_or_else(|| "nats does not answer".to_owned());
+        Err(Unknown::Stale { age, cause })
     }
 
     /// As the page shows it.
@@ -194,23 +216,45 @@ mod tests {
     fn a_look_that_fails_leaves_what_was_seen_and_a_gap() {
         let mut seen = Seen::default();
         assert_eq!(seen.state(NOW, 2.0, false).status, None);
-        seen.note(status(3, &[("a", 10.0), ("b", 5.0)], 0));
+        seen.note(status(3, &[("a", 10.0), ("b", 5.0)], 0), Instant::now());
         seen.note_fault("no connection".into());
         let state = seen.state(NOW, 2.0, false);
         assert_eq!(state.fault.as_deref(), Some("no connection"));
         assert_eq!(state.status.unwrap().lanes[0].pending, 3);
         let json = |series: &Series| serde_json::to_string(series).unwrap();
         assert_eq!(json(&state.history.pending["hi"]), "[3.0,null]");
+        assert_eq!(json(&state.history.replays), "[0.0,null]");
         assert_eq!(json(&state.history.tokens_per_second), "[15.0,null]");
-        seen.note(status(2, &[], 0));
+        seen.note(status(2, &[], 0), Instant::now());
         assert_eq!(seen.state(NOW, 2.0, false).fault, None);
+    }
+
+    #[test]
+    fn what_waits_is_told_until_it_is_stale_and_then_it_is_an_error_and_no_zero() {
+        let (mut seen, now) = (Seen::default(), Instant::now());
+        assert_eq!(seen.backlog(now), Err(Unknown::NotYet));
+        seen.note_fault("no connection".into());
+        assert_eq!(seen.backlog(now), Err(Unknown::Never("no connection".into())));
+        seen.note(status(3, &[], 0), now);
+        assert_eq!(seen.backlog(now).unwrap().total.jobs, 9, "three in each lane");
+        seen.note_fault("no connection".into());
+        assert!(
+            seen.backlog(now + STALE / 2).is_ok(),
+            "a restart of the server is no reason to start workers"
+        );
+        let stale = Unknown::Stale { age: STALE, cause: "no connection".into() };
+        assert_eq!(seen.backlog(now + STALE), Err(stale));
+        // A look that hangs tells no fault.
+        seen.note(status(3, &[], 0), now);
+        let error = seen.backlog(now + STALE).unwrap_err().to_string();
+        assert_eq!(error, "what waits has not been known for 10 s: nats does not answer");
     }
 
     #[test]
     fn without_workers_the_pace_is_not_zero_but_unknown_and_who_is_gone_is_forgotten() {
         let mut seen = Seen::default();
-        seen.note(status(0, &[("a", 10.0)], 0));
-        seen.note(status(0, &[], 0));
+        seen.note(status(0, &[("a", 10.0)], 0), Instant::now());
+        seen.note(status(0, &[], 0), Instant::now());
         let history = seen.state(NOW, 2.0, false).history;
         assert_eq!(history.tokens_per_second.last(), None);
         assert!(history.workers.is_empty());

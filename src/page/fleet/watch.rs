@@ -2,7 +2,7 @@
 //!
 //! One look serves everybody: however many pages are open, the server is asked as often.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use time::OffsetDateTime;
 use tokio::time::MissedTickBehavior;
@@ -32,13 +32,14 @@ pub(super) async fn look(fleet: Fleet) {
 }
 
 async fn look_once(fleet: &Fleet) -> Result<(), BrokerError> {
+    let asked = Instant::now();
     let status = fleet.broker.status(OffsetDateTime::now_utc()).await?;
     let wanted = fleet.seen().wants_letters(&status);
     if let Some(of) = wanted {
         let letters = fleet.letters().list(&Filter::default(), LETTERS).await?;
         fleet.seen().note_letters(of, letters);
     }
-    fleet.seen().note(status);
+    fleet.seen().note(status, asked);
     Ok(())
 }
 

@@ -65,6 +65,7 @@ async fn every_answer_carries_the_policy_and_no_other_name_is_answered() {
         }
         assert_eq!(status(at, "GET /api/state HTTP/1.1\r\nHost: localhost:1"), 200);
     }
+    assert_eq!(status(page.address(), "GET /api/backlog HTTP/1.1\r\nHost: evil.example"), 421);
     // Whoever restarts workers asks by the address that it knows.
     assert_eq!(status(worker.address(), "GET /livez HTTP/1.1\r\nHost: 10.1.2.3:8080"), 200);
 }
@@ -80,6 +81,8 @@ async fn beyond_loopback_it_takes_the_token_to_look() {
     let at = format!("127.0.0.1:{}", url.trim_end_matches('/').rsplit(':').next().unwrap());
     wait_until("the page", || get(&at, "/").0 == 200);
     let bearer = format!("\r\nAuthorization: Bearer {TOKEN}");
+    // Counts quote nobody, and who scales by them need not have the token.
+    wait_until("the counts", || get(&at, "/api/backlog").0 == 200);
     for path in ["/api/state", "/api/restaurants", "/api/restaurants/r", "/api/dead-letters/1"] {
         assert_eq!(get(&at, path).0, 401, "{path}");
         assert_ne!(

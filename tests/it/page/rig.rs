@@ -33,6 +33,13 @@ pub struct Page {
 impl Rig {
     /// `None` where there is no server to start.
     pub fn new() -> Option<Self> {
+        let rig = Self::without_streams()?;
+        rig.maitred.run(&["init"]).ended(0);
+        Some(rig)
+    }
+
+    /// Before `maitred init`.
+    pub fn without_streams() -> Option<Self> {
         let nats = Nats::start()?;
         let folder = tempfile::tempdir().unwrap();
         let maitred = maitred(folder.path())
@@ -41,7 +48,6 @@ impl Rig {
             .set("nats.jobs_max_bytes", "64 MiB")
             .set("engine.backend", "sim")
             .set("log.level", "info");
-        maitred.run(&["init"]).ended(0);
         Some(Self { maitred, nats, folder })
     }
 
