@@ -19,7 +19,7 @@ password() {
     secret "$1" "$(od -An -N20 -tx1 /dev/urandom | tr -d ' \n')"
 }
 
-for user in operator producer worker; do
+for user in operator producer worker viewer; do
     password "nats_${user}_password"
     secret "nats_${user}_url" "nats://$user:$(<"$folder/nats_${user}_password")@nats:4222"
 done

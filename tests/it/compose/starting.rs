@@ -59,7 +59,7 @@ fn start(script: &str, program: &Path, manners: Manners, secrets: &Secrets, argu
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nats_lets_in_its_three_users_and_nobody_else() {
+async fn nats_lets_in_its_four_users_and_nobody_else() {
     let Some(program) = Nats::program() else { return };
     // The server would take this one for a number, and that one for a variable.
     let odd = [("nats_producer_password", "12e4567"), ("nats_worker_password", "$2salt")];
@@ -68,7 +68,7 @@ async fn nats_lets_in_its_three_users_and_nobody_else() {
     let monitoring = held.number().to_string();
     let arguments = ["-a", "127.0.0.1", "-p", "PORT", "-m", &monitoring];
     let server = start("nats.sh", &program, Nats::MANNERS, &secrets, &arguments);
-    for user in ["operator", "producer", "worker"] {
+    for user in ["operator", "producer", "worker", "viewer"] {
         let login = format!("{user}:{}", secrets.read(&format!("nats_{user}_password")));
         connect(&format!("nats://{login}@{}", server.address())).await.unwrap();
         let wrong = format!("nats://{user}:wrong@{}", server.address());

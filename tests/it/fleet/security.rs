@@ -7,7 +7,7 @@ mod tls;
 
 /// A server with the users of deploy/nats/permissions.conf.
 fn with_users(max_payload: Option<u64>) -> Option<Nats> {
-    let users = ["OPERATOR", "PRODUCER", "WORKER"];
+    let users = ["OPERATOR", "PRODUCER", "WORKER", "VIEWER"];
     let password = |user: &str| (format!("NATS_{user}_PASSWORD"), format!("{}pw", user.to_lowercase()));
     Nats::start_with(&NatsConfig {
         includes: vec!["permissions.conf"],

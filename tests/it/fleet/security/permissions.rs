@@ -1,4 +1,4 @@
-//! What each of the three users may do, and that they may do no more.
+//! What each of the four users may do, and that they may do no more.
 
 use std::time::Duration;
 
@@ -8,7 +8,8 @@ use futures_util::StreamExt;
 use maitred::broker::backfill::Bound;
 use maitred::broker::nats::{Backfills, Broker, Order};
 use maitred::broker::topology::Topology;
-use maitred_testkit::{LIMIT, Nats, wait_until};
+use maitred_testkit::{LIMIT, Maitred, Nats, http_get, wait_until};
+use serde_json::Value;
 use time::OffsetDateTime;
 use tokio::io::AsyncReadExt;
 
@@ -192,7 +193,7 @@ async fn a_worker_ends_a_backfill_and_hears_and_answers_who_cancels_a_job() {
 
 /// The program itself under these permissions: whatever it asks of the server, nothing of it is refused.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_fleet_does_its_work_as_three_users_and_nothing_is_refused() {
+async fn the_fleet_does_its_work_as_four_users_and_nothing_is_refused() {
     // So small that the largest job and the dead letter go into the bucket.
     let Some(nats) = with_users(Some(140_000)) else { return };
     let as_user = |user: &str| {
@@ -237,6 +238,7 @@ async fn the_fleet_does_its_work_as_three_users_and_nothing_is_refused() {
     };
     tokio::time::timeout(LIMIT, all).await.unwrap();
     as_user("operator").run(&["cancel", "unknown", "--patience", "1"]).ended(1);
+    look_around(&as_user("viewer"));
     let objects = operator.get_stream("OBJ_maitred_payloads").await.unwrap();
     assert!(objects.cached_info().state.messages > 0);
     worker.signal(nix::sys::signal::Signal::SIGTERM);
@@ -244,6 +246,67 @@ async fn the_fleet_does_its_work_as_three_users_and_nothing_is_refused() {
     let log = nats.log();
     let refused: Vec<&str> = log.lines().filter(|line| line.contains("Violation")).collect();
     assert_eq!(refused, [""; 0]);
+}
+
+/// Asks the status and every path of the page that shows something.
+fn look_around(viewer: &Maitred) {
+    viewer.run(&["status"]).ended(0);
+    let mut page = viewer.start("ui", &["ui", "--listen", "127.0.0.1:0"]);
+    let url = page.wait_printed("http://");
+    let port = url.trim_end_matches('/').rsplit(':').next().unwrap().parse().unwrap();
+    let json = |path: &str| -> Option<Value> {
+        let (status, body) = http_get(port, path).ok()?;
+        (status == 200).then(|| serde_json::from_str(&body).unwrap())
+    };
+    let shown = |path: &str, at: &str| json(path)?.pointer(at)?.as_array().cloned();
+    let some = |path: &str, at: &str| {
+        wait_until(path, || shown(path, at).is_some_and(|all| !all.is_empty()));
+        shown(path, at).unwrap().remove(0)
+    };
+    // The largest result lies in the bucket, and so does the dead letter.
+    let restaurants = || shown("/api/restaurants", "/restaurants").unwrap_or_default();
+    wait_until("all restaurants", || restaurants().len() == 6);
+    for restaurant in restaurants() {
+        let path = format!("/api/restaurants/{}", restaurant["restaurant_id"].as_str().unwrap());
+        assert!(json(&path).is_some(), "{path}");
+    }
+    let letter = some("/api/state", "/dead_letters");
+    assert!(json(&format!("/api/dead-letters/{}", letter["sequence"])).is_some());
+    some("/api/state", "/status/workers");
+    assert!(json("/api/backlog").is_some());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_viewer_can_take_change_and_delete_nothing() {
+    let Some(nats) = made() else { return };
+    let viewer = plain(&nats, "viewer").await;
+    let forbidden = [
+        "jobs.analysis.hi.r",
+        "results.analysis.r",
+        "dlq.analysis.live.r",
+        "ctl.cancel.token",
+        "$KV.maitred_backfills.x",
+        "$KV.maitred_workers.x",
+        "$O.maitred_payloads.M.x",
+        "$JS.API.CONSUMER.MSG.NEXT.REVIEW_JOBS.worker-live",
+        "$JS.API.CONSUMER.CREATE.REVIEW_JOBS",
+        "$JS.API.CONSUMER.DELETE.REVIEW_JOBS.worker-live",
+        "$JS.ACK.REVIEW_JOBS.worker-live.1.1.1.1.1",
+        "$JS.API.STREAM.MSG.DELETE.ANALYSIS_DLQ",
+        "$JS.API.STREAM.PURGE.ANALYSIS_RESULTS",
+        "$JS.API.STREAM.PURGE.OBJ_maitred_payloads",
+        "$JS.API.STREAM.UPDATE.REVIEW_JOBS",
+    ];
+    refuses(&nats, &viewer, &forbidden).await;
+    // And sees what waits, with since when.
+    publish(&plain(&nats, "producer").await, "jobs.analysis.live.r").await;
+    let as_viewer = maitred(nats.folder()).set("nats.url", url_as(&nats, "viewer"));
+    let told = as_viewer.run(&["status", "--json"]).ended(0).stdout;
+    let told: Value = serde_json::from_str(&told).unwrap();
+    assert_eq!(
+        (&told["lanes"][1]["pending"], &told["lanes"][1]["oldest"]["sequence"]),
+        (&1.into(), &1.into())
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
