@@ -6,7 +6,7 @@ mod backfill;
 mod contract;
 mod dlq;
 mod faults;
-mod ground;
+pub mod ground;
 mod harness;
 mod kill;
 mod scaling;

@@ -3,8 +3,6 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use maitred::broker::names;
-use maitred::broker::topology::Topology;
 use maitred::config::Settings;
 use maitred::scheduler::Lane;
 use maitred_testkit::{Port, http_get, wait_until};
@@ -13,6 +11,7 @@ use serde_json::Value;
 use crate::common::fleet::maitred;
 use crate::deploy::catalogue;
 use crate::deploy::file::{document, documents, files, read};
+use crate::fleet::ground::Ground;
 
 const FOLDER: &str = "deploy/k8s";
 
@@ -34,13 +33,40 @@ fn one(kind: &str) -> Value {
     found.remove(0)
 }
 
-/// The Deployment's pod, and the container in it that is the worker.
+/// The object of that kind and name.
+#[track_caller]
+fn named(kind: &str, name: &str) -> Value {
+    all(kind)
+        .into_iter()
+        .find(|object| object["metadata"]["name"] == name)
+        .unwrap_or_else(|| panic!("no {name}"))
+}
+
+/// The workers' pod, and the container in it that is the worker.
 fn pod() -> Value {
-    one("Deployment")["spec"]["template"].clone()
+    named("Deployment", "maitred-worker")["spec"]["template"].clone()
 }
 
 fn worker() -> Value {
     pod()["spec"]["containers"][0].clone()
+}
+
+/// The pod of `maitred ui`, and its container.
+fn ui_pod() -> Value {
+    named("Deployment", "maitred-ui")["spec"]["template"].clone()
+}
+
+fn ui() -> Value {
+    ui_pod()["spec"]["containers"][0].clone()
+}
+
+/// What every pod is made from.
+fn pod_specs() -> [Value; 3] {
+    [pod(), ui_pod(), one("Job")["spec"]["template"].clone()].map(|pod| pod["spec"].clone())
+}
+
+fn containers(spec: &Value) -> Vec<Value> {
+    [&spec["initContainers"], &spec["containers"]].into_iter().flat_map(items).collect()
 }
 
 fn items(value: &Value) -> Vec<Value> {
@@ -100,7 +126,7 @@ fn the_program_takes_the_settings_of_every_pod() {
     let folder = tempfile::tempdir().unwrap();
     let init = one("Job")["spec"]["template"]["spec"]["containers"][0].clone();
     let of_worker: Vec<_> = config().into_iter().chain(environment(&worker())).collect();
-    for settings in [of_worker, environment(&init)] {
+    for settings in [of_worker, environment(&init), environment(&ui())] {
         let program = settings
             .iter()
             .fold(maitred(folder.path()), |program, (key, value)| program.environment(key, value));
@@ -121,11 +147,7 @@ fn the_program_takes_the_settings_of_every_pod() {
 #[test]
 fn the_commands_of_every_pod_are_commands() {
     let folder = tempfile::tempdir().unwrap();
-    let spec = pod()["spec"].clone();
-    let job = one("Job")["spec"]["template"]["spec"].clone();
-    for container in
-        [&spec["initContainers"], &spec["containers"], &job["containers"]].into_iter().flat_map(items)
-    {
+    for container in pod_specs().iter().flat_map(containers) {
         let arguments = items(&container["args"]);
         let mut arguments: Vec<&str> = arguments.iter().map(text).collect();
         // The models are for llama.cpp.
@@ -150,7 +172,8 @@ fn the_port_is_the_one_that_is_listened_on() {
         assert_eq!(&worker()[probe]["httpGet"]["port"], port, "{probe}");
     }
     assert_eq!(&one("PodMonitor")["spec"]["podMetricsEndpoints"][0]["port"], port);
-    assert_eq!(&one("NetworkPolicy")["spec"]["ingress"][0]["ports"][0]["port"], port);
+    let policy = named("NetworkPolicy", "maitred-worker");
+    assert_eq!(&policy["spec"]["ingress"][0]["ports"][0]["port"], port);
 }
 
 /// A worker without any server answers its probes: live, and not ready.
@@ -183,27 +206,30 @@ fn a_worker_has_its_grace_and_ten_seconds() {
 
 #[test]
 fn selectors_accounts_and_volumes_name_what_is_there() {
-    let (deployment, pod) = (one("Deployment"), pod());
-    let labels = &pod["metadata"]["labels"];
-    for (kind, at) in [
-        ("Deployment", "/spec/selector/matchLabels"),
-        ("PodDisruptionBudget", "/spec/selector/matchLabels"),
-        ("NetworkPolicy", "/spec/podSelector/matchLabels"),
-        ("PodMonitor", "/spec/selector/matchLabels"),
+    let (worker, ui) = (pod()["metadata"]["labels"].clone(), ui_pod()["metadata"]["labels"].clone());
+    for (kind, name, at, labels) in [
+        ("Deployment", "maitred-worker", "/spec/selector/matchLabels", &worker),
+        ("PodDisruptionBudget", "maitred-worker", "/spec/selector/matchLabels", &worker),
+        ("NetworkPolicy", "maitred-worker", "/spec/podSelector/matchLabels", &worker),
+        ("PodMonitor", "maitred-worker", "/spec/selector/matchLabels", &worker),
+        ("Deployment", "maitred-ui", "/spec/selector/matchLabels", &ui),
+        ("NetworkPolicy", "maitred-ui", "/spec/podSelector/matchLabels", &ui),
+        ("Service", "maitred-ui", "/spec/selector", &ui),
     ] {
-        assert_eq!(one(kind).pointer(at), Some(labels), "{kind}");
+        assert_eq!(named(kind, name).pointer(at), Some(labels), "{kind} {name}");
     }
-    // Another pod than the workers': a budget or a monitor must not count it.
-    assert_ne!(&one("Job")["spec"]["template"]["metadata"]["labels"], labels);
+    // Other pods than the workers': a budget or a monitor must not count them.
+    for other in [&one("Job")["spec"]["template"]["metadata"]["labels"], &ui] {
+        assert_ne!(other, &worker);
+    }
     let account = &one("ServiceAccount")["metadata"]["name"];
     let configmap = &one("ConfigMap")["metadata"]["name"];
-    let job = one("Job")["spec"]["template"].clone();
     let secrets: Vec<Value> = all("Secret");
-    for spec in [&pod["spec"], &job["spec"]] {
+    for spec in &pod_specs() {
         assert_eq!(&spec["serviceAccountName"], account);
         assert_eq!(spec["automountServiceAccountToken"], false);
         let volumes = items(&spec["volumes"]);
-        for container in [&spec["initContainers"], &spec["containers"]].into_iter().flat_map(items) {
+        for container in containers(spec) {
             for source in items(&container["envFrom"]) {
                 assert_eq!(&source["configMapRef"]["name"], configmap);
             }
@@ -219,16 +245,23 @@ fn selectors_accounts_and_volumes_name_what_is_there() {
             }
         }
     }
-    assert_eq!(deployment["spec"].get("replicas"), None, "the scaler's");
+    assert_eq!(named("Deployment", "maitred-worker")["spec"].get("replicas"), None, "the scaler's");
 }
 
 #[test]
 fn no_secret_stands_in_a_file() {
     for secret in all("Secret") {
         for (key, value) in secret["stringData"].as_object().unwrap() {
-            assert!(text(value).contains(":CHANGE-ME@"), "{key}");
+            let login = text(value).contains(":CHANGE-ME@");
+            assert!(login || value == "CHANGE-ME", "{key}");
         }
     }
+    // Who forgets to change this one is told.
+    let folder = tempfile::tempdir().unwrap();
+    let token = named("Secret", "maitred-ui")["stringData"]["ui_token"].clone();
+    let refused = maitred(folder.path()).set("ui.token", text(&token)).run(&["ui"]);
+    assert_ne!(refused.code, 0);
+    refused.told(&["ui.token", "16"]);
     for file in files(FOLDER, ".yaml") {
         let logins = read(&file).lines().filter(|line| line.contains("://") && line.contains('@')).count();
         assert!(logins == 0 || file.ends_with("secret.example.yaml"), "{file}");
@@ -243,10 +276,10 @@ fn no_secret_stands_in_a_file() {
 fn pods_run_as_the_image_does_and_without_rights() {
     let dockerfile = read("Dockerfile");
     let uid = dockerfile.split("--uid ").nth(1).unwrap().split(' ').next().unwrap();
-    for spec in [pod()["spec"].clone(), one("Job")["spec"]["template"]["spec"].clone()] {
+    for spec in &pod_specs() {
         assert_eq!(spec["securityContext"]["runAsUser"].to_string(), uid);
         assert_eq!(spec["securityContext"]["runAsNonRoot"], true);
-        for container in [&spec["initContainers"], &spec["containers"]].into_iter().flat_map(items) {
+        for container in containers(spec) {
             let context = &container["securityContext"];
             assert_eq!(context["readOnlyRootFilesystem"], true);
             assert_eq!(context["allowPrivilegeEscalation"], false);
@@ -259,37 +292,83 @@ fn pods_run_as_the_image_does_and_without_rights() {
     assert!(tolerated.iter().any(|toleration| toleration["key"] == "nvidia.com/gpu"));
 }
 
+/// The counts of `/api/backlog` that are scaled by, as the scaler names them.
 #[test]
-fn scalers_ask_the_lanes_that_workers_take_from() {
-    let settings = Settings::default();
-    let consumers: BTreeSet<String> = Topology::desired(&settings.nats)
-        .consumers
-        .into_iter()
-        .filter(|consumer| consumer.stream == names::JOBS_STREAM)
-        .map(|consumer| consumer.object.name)
-        .collect();
-    let lanes: BTreeSet<String> = Lane::ALL.into_iter().map(names::lane_consumer).collect();
-    assert_eq!(consumers, lanes);
+fn the_scaler_counts_each_lane_and_the_backfills_once() {
     let scaler = document("deploy/k8s/scaledobject.yaml");
+    let formula = text(&scaler["spec"]["advanced"]["scalingModifiers"]["formula"]).to_owned();
     let triggers = items(&scaler["spec"]["triggers"]);
-    let asked: BTreeSet<String> =
-        triggers.iter().map(|trigger| text(&trigger["metadata"]["consumer"]).to_owned()).collect();
-    assert_eq!(asked, lanes);
-    let formula = text(&scaler["spec"]["advanced"]["scalingModifiers"]["formula"]);
+    let asked: Vec<&str> =
+        triggers.iter().map(|trigger| text(&trigger["metadata"]["valueLocation"])).collect();
+    let lanes = Lane::ALL.map(|lane| format!("lanes.{}.jobs", lane.name()));
+    let wanted: Vec<&str> = lanes.iter().map(String::as_str).chain(["replays.jobs"]).collect();
+    assert_eq!(asked, wanted);
     for trigger in &triggers {
-        assert_eq!(trigger["type"], "nats-jetstream");
-        assert_eq!(trigger["metadata"]["stream"], names::JOBS_STREAM);
+        assert_eq!(trigger["type"], "metrics-api");
         // The scaler reads text only.
         assert!(trigger["metadata"].as_object().unwrap().values().all(Value::is_string), "{trigger}");
-        let known: BTreeSet<&str> =
-            ["natsServerMonitoringEndpoint", "account", "stream", "consumer", "lagThreshold"].into();
+        let known: BTreeSet<&str> = ["url", "valueLocation", "targetValue"].into();
         let given: BTreeSet<&str> =
             trigger["metadata"].as_object().unwrap().keys().map(String::as_str).collect();
         assert_eq!(given, known);
+        assert_eq!(trigger["metadata"]["url"], triggers[0]["metadata"]["url"]);
         let name = text(&trigger["name"]);
-        assert_eq!(text(&trigger["metadata"]["consumer"]), format!("worker-{name}"));
+        assert!(text(&trigger["metadata"]["valueLocation"]).contains(name), "{name} counts something else");
         assert!(formula.contains(name), "the formula forgets {name}");
     }
+}
+
+/// The deployed address, held against `maitred ui` with the deployed settings: with a token, and without a worker.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_scaler_asks_for_is_answered() {
+    let Some(ground) = Ground::new().await else { return };
+    for (lane, jobs) in [(Lane::Hi, 1), (Lane::Live, 2), (Lane::Backfill, 3)] {
+        for n in 0..jobs {
+            ground.submit(lane, &format!("{}-{n}", lane.name())).await;
+        }
+    }
+    ground.maitred(&["backfill", "start", "--from", "3", "--id", "b"]).well();
+    let triggers = items(&document("deploy/k8s/scaledobject.yaml")["spec"]["triggers"]);
+    let url = text(&triggers[0]["metadata"]["url"]);
+    let (host, path) = url.strip_prefix("http://").unwrap().split_once('/').unwrap();
+    let (host, port) = host.split_once(':').unwrap();
+    let service = named("Service", "maitred-ui");
+    let namespace = read("deploy/k8s/README.md");
+    let namespace = namespace.split("kubectl create namespace ").nth(1).unwrap().lines().next().unwrap();
+    assert_eq!(host, format!("{}.{namespace}.svc.cluster.local", text(&service["metadata"]["name"])));
+    let door = &service["spec"]["ports"][0];
+    assert_eq!(door["port"].to_string(), port);
+
+    let listen = environment(&ui()).into_iter().find(|(key, _)| key == "MAITRED__UI__LISTEN").unwrap().1;
+    let listen: std::net::SocketAddr = listen.parse().unwrap();
+    assert!(listen.ip().is_unspecified(), "the scaler comes from outside the pod");
+    let inside = &ui()["ports"][0];
+    assert_eq!((&inside["name"], &inside["containerPort"]), (&door["targetPort"], &listen.port().into()));
+    let policy = named("NetworkPolicy", "maitred-ui");
+    assert_eq!(policy["spec"]["ingress"][0]["ports"][0]["port"], inside["name"]);
+
+    let (folder, free) = (tempfile::tempdir().unwrap(), Port::free());
+    let program = maitred(folder.path())
+        .set("nats.url", ground.nats.url())
+        .set("ui.token", "0123456789abcdef")
+        .set("ui.listen", std::net::SocketAddr::new(listen.ip(), free.number()));
+    let _page = program.start("ui", &["ui"]);
+    let ask = |path: &str| http_get(free.number(), path).ok();
+    let answers = |path: &str| ask(path).map(|(status, _)| status);
+    for probe in ["readinessProbe", "livenessProbe"] {
+        assert_eq!(ui()[probe]["httpGet"]["port"], inside["name"]);
+        let path = text(&ui()[probe]["httpGet"]["path"]).to_owned();
+        wait_until(probe, || answers(&path) == Some(200));
+    }
+    assert_eq!(answers("/api/state"), Some(401), "what quotes guests takes the token");
+    let (status, body) = ask(&format!("/{path}")).unwrap();
+    assert_eq!(status, 200, "{body}");
+    let told: Value = serde_json::from_str(&body).unwrap();
+    let counts = triggers.iter().map(|trigger| {
+        let at = format!("/{}", text(&trigger["metadata"]["valueLocation"]).replace('.', "/"));
+        told.pointer(&at).and_then(Value::as_u64).unwrap_or_else(|| panic!("no {at} in {told}"))
+    });
+    assert_eq!(counts.collect::<Vec<_>>(), [1, 2, 3, 4]);
 }
 
 #[test]
@@ -297,7 +376,8 @@ fn scalers_scale_the_workers_within_what_the_lanes_allow() {
     let settings = Settings::default();
     for scaler in all("ScaledObject") {
         let spec = &scaler["spec"];
-        assert_eq!(spec["scaleTargetRef"]["name"], one("Deployment")["metadata"]["name"]);
+        named("Deployment", text(&spec["scaleTargetRef"]["name"]));
+        assert_eq!(spec["scaleTargetRef"]["name"], "maitred-worker", "ui.yaml does not grow");
         let most = spec["maxReplicaCount"].as_u64().unwrap() as usize;
         // As src/config/defaults.toml computes nats.max_ack_pending.
         let held = most * (settings.worker.slots + settings.worker.look_ahead) * 5 / 4;
@@ -312,7 +392,9 @@ fn scalers_scale_the_workers_within_what_the_lanes_allow() {
     let trigger = &prometheus["spec"]["triggers"][0];
     assert_eq!(catalogue::unknown(text(&trigger["metadata"]["query"]), &BTreeSet::new()), [""; 0]);
     let query = text(&trigger["metadata"]["query"]);
-    assert!(query.contains("maitred_lane_pending") && query.contains("maitred_lane_in_flight"));
+    for counted in ["lane_pending", "lane_in_flight", "replay_pending", "replay_in_flight"] {
+        assert!(query.contains(&format!("maitred_{counted}")), "{counted}");
+    }
     assert_eq!(prometheus["spec"]["minReplicaCount"], 1, "without a worker nobody tells the lag");
     assert_eq!(document("deploy/k8s/scaledobject.yaml")["spec"]["minReplicaCount"], 0);
 }
