@@ -24,11 +24,13 @@ use crate::analyst::Analyst;
 use crate::broker::backfill::Backfill;
 use crate::broker::dead_letter;
 use crate::broker::names;
-use crate::broker::nats::{Backfills, Broker, BrokerError, CancelWish, DeadLetters, Presence, Sweeper};
+use crate::broker::nats::{
+    Backfills, Broker, BrokerError, CancelWish, DeadLetters, Presence, Sweeper, Written,
+};
 use crate::broker::retry::GivenUp;
 use crate::broker::shares::LaneShares;
 use crate::broker::topology::Topology;
-use crate::broker::wire;
+use crate::broker::wire::{self, DeadLetter};
 use crate::config::Settings;
 use crate::job::Language;
 use crate::runtime;
@@ -153,8 +155,9 @@ pub(super) async fn begin(
         Arc::clone(settings),
         background.clone(),
     ));
-    let sweeper =
-        Sweeper::new(broker, name, settings.limits.clone()).telling(move || note_given_up(&instruments));
+    let ledger = workshop.ledger.clone();
+    let sweeper = Sweeper::new(broker, name, settings.limits.clone())
+        .telling(move |letter, written| note_given_up(letter, written, &instruments, &ledger));
     let waiting = SharedBacklog::default();
     gauges::of_lanes(telemetry, &waiting);
     board.waiting(waiting.clone());
@@ -204,10 +207,13 @@ fn dead_letter_codes() -> impl Iterator<Item = &'static str> {
     wire::codes::ALL.into_iter().chain(ours)
 }
 
-/// The server gave a job up, and the sweeper wrote its letter.
-fn note_given_up(instruments: &Instruments) {
-    instruments.sent(names::DEAD_LETTERS_STREAM);
-    instruments.dead_letter(dead_letter::MAX_DELIVERIES);
+/// The server gave a job up, and this is its letter.
+fn note_given_up(letter: &DeadLetter, written: Written, instruments: &Instruments, ledger: &Ledger) {
+    ledger.buried(letter);
+    if written == Written::Stored {
+        instruments.sent(names::DEAD_LETTERS_STREAM);
+        instruments.dead_letter(&letter.reason.code);
+    }
 }
 
 /// Reads the prompts before the first job comes, so that it does not pay for them.

@@ -4,5 +4,5 @@ mod collector;
 mod log;
 mod metrics;
 mod outage;
-mod scrape;
+pub mod scrape;
 mod traces;
