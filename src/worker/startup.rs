@@ -7,7 +7,6 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
-use super::account::Account;
 use super::backlog::{self, SharedBacklog};
 use super::board::Board;
 use super::dispatcher::{Dispatcher, Event, Parts, Pulls};
@@ -37,7 +36,7 @@ use crate::runtime;
 use crate::scheduler::Lane;
 use crate::store::home::{FactHome, MetricHome};
 use crate::store::metric_writer::{MetricWriter, WriterSettings};
-use crate::telemetry::{Instruments, Telemetry};
+use crate::telemetry::{Account, Instruments, Telemetry};
 
 /// How often streams that are not right are looked at again.
 const LOOK_AGAIN: Duration = Duration::from_secs(2);
@@ -121,7 +120,7 @@ pub(super) async fn begin(
         undertaker: undertaker(),
         ledger: workshop.ledger.clone(),
         vitals: vitals.clone(),
-        account: Account { instruments: instruments.clone(), traces: telemetry.traces() },
+        account: Account::of(telemetry),
         board: board.clone(),
         failpoint: Failpoint::new(settings.sim.crash_at),
     };

@@ -1,6 +1,5 @@
 //! Metrics, traces and the log line of real workers over real servers.
 
-mod collector;
 mod log;
 mod metrics;
 mod outage;
