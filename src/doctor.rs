@@ -60,7 +60,7 @@ async fn look(config: &Config, file: Option<&Path>) -> Vec<Finding> {
         probe::servers::redis(settings, SERVER_LIMIT),
         probe::servers::postgres(settings, SERVER_LIMIT),
         models(settings),
-        probe::machine::look(config, SERVER_LIMIT),
+        probe::machine::look(settings, SERVER_LIMIT),
         probe::disk::look(settings, LIMIT),
         probe::edges::look(config, SERVER_LIMIT),
     );

@@ -21,6 +21,9 @@ use crate::store::FactStore;
 use crate::store::metric_writer::MetricSink;
 use crate::store::metrics::{GoodputWindow, MetricRow};
 use crate::telemetry::goodput::{Sla, Window};
+use crate::telemetry::spans::{Anchor, Interval, JobTimeline};
+use crate::telemetry::{Account, Telemetry, TraceContext};
+use crate::worker::gauges;
 use crate::worker::goodput::{GoodputClerk, WINDOW, busy};
 
 /// Jobs read ahead of those in work.
@@ -35,6 +38,17 @@ pub struct RunOptions {
     pub concurrent: usize,
     /// Who works, and what counts as good service.
     pub maker: metrics::Maker,
+}
+
+/// Where it is recorded how a run went; by default nowhere.
+#[derive(Clone, Default)]
+pub struct Books {
+    /// Rows of metrics.
+    pub rows: Option<MetricSink>,
+    /// Metrics and traces.
+    pub telemetry: Telemetry,
+    /// Share of the restaurants whose trace is recorded, 0 to 1.
+    pub trace_ratio: f64,
 }
 
 /// What a run tells while it goes.
@@ -54,7 +68,7 @@ pub async fn run<S: FactStore>(
     analyst: Arc<Analyst<S>>,
     input: JobReader,
     options: RunOptions,
-    metrics: Option<MetricSink>,
+    books: Books,
     stop: CancellationToken,
     mut tell: impl FnMut(Event<'_>) -> anyhow::Result<()>,
 ) -> anyhow::Result<RunStats> {
@@ -63,13 +77,15 @@ pub async fn run<S: FactStore>(
     let mut stats = RunStats::default();
     let clerk = GoodputClerk::new(options.maker.sla, engine.now());
     clerk.begin(engine.now(), busy(&engine.stats()));
+    gauges::of_window(&books.telemetry, &clerk);
+    let account = Account::of(&books.telemetry);
     let mut minutes = tokio::time::interval(WINDOW);
     minutes.set_missed_tick_behavior(MissedTickBehavior::Delay);
     // The first tick is at once, and there is no window yet.
     minutes.tick().await;
     let close_window = || {
         let closed = clerk.close(engine.now(), busy(&engine.stats()));
-        if let (Some(sink), Some(closed)) = (&metrics, closed) {
+        if let (Some(sink), Some(closed)) = (&books.rows, closed) {
             sink.offer(MetricRow::Goodput(GoodputWindow {
                 worker: options.maker.worker.clone(),
                 ended_at: OffsetDateTime::now_utc(),
@@ -93,10 +109,17 @@ pub async fn run<S: FactStore>(
                 let (job, worked, bytes) = done?;
                 stats.add(&worked.result);
                 clerk.settled(worked.sample());
+                let from = engine.now();
                 tell(Event::Result(&worked.result, bytes))?;
-                if let Some(sink) = &metrics {
-                    let source = metrics::Source::file(&options.maker, &job);
-                    metrics::offer(sink, &job, &worked, source, engine.now());
+                let written = Interval { from, to: engine.now() };
+                let trace = account.is_on().then(|| books.trace());
+                if let Some(sink) = &books.rows {
+                    let trace_id = trace.map(TraceContext::trace_id);
+                    let source = metrics::Source::file(&options.maker, &job, trace_id.as_deref());
+                    metrics::offer(sink, &job, &worked, source, written.to);
+                }
+                if let Some(trace) = trace {
+                    settled(&account, trace, &worked, written);
                 }
             }
             _ = minutes.tick() => close_window(),
@@ -121,6 +144,29 @@ pub async fn run<S: FactStore>(
     close_window();
     finish(&mut stats, &clerk.summary(engine.now()), options.maker.sla, begun.elapsed());
     Ok(stats)
+}
+
+impl Books {
+    /// Begins a restaurant's trace.
+    fn trace(&self) -> TraceContext {
+        TraceContext::root_sampled(&mut fastrand::Rng::new(), self.trace_ratio)
+    }
+}
+
+/// Tells of a restaurant whose result was just written.
+fn settled(account: &Account, trace: TraceContext, worked: &Worked, written: Interval) {
+    let timeline = JobTimeline {
+        place: trace,
+        parent: None,
+        queued: None,
+        arrived: worked.place.arrived,
+        begun: worked.place.arrived,
+        selected: worked.cost.selected.map(Interval::from),
+        requests: &worked.cost.requests,
+        published: written,
+        result: &worked.result,
+    };
+    account.settled(&timeline, Anchor { clock: written.to, wall: OffsetDateTime::now_utc() });
 }
 
 /// Reads on a thread of its own, a little ahead.

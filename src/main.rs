@@ -8,10 +8,10 @@ use clap::Parser;
 use maitred::cli::worker;
 use maitred::cli::{
     Cli, Command, Exit, Overrides, backfill, cancel, dlq, doctor, init, logging, model, report, results,
-    show, status, submit, ui,
+    run as analyse, show, status, submit, ui,
 };
 #[cfg(feature = "llama")]
-use maitred::cli::{measure, run as analyse, speed};
+use maitred::cli::{measure, speed};
 use maitred::model::model_store;
 
 fn main() -> ExitCode {
@@ -46,7 +46,6 @@ fn run(cli: Cli) -> anyhow::Result<Exit> {
         Command::Ui(args) => args.overrides(),
         #[cfg(unix)]
         Command::Worker(args) => args.overrides(),
-        #[cfg(feature = "llama")]
         Command::Analyze(args) => args.overrides(),
         #[cfg(feature = "llama")]
         Command::Eval(args) => args.what.input().overrides(),
@@ -77,7 +76,6 @@ fn run(cli: Cli) -> anyhow::Result<Exit> {
         Command::Ui(_) => return block_on(ui::run(&config.settings, &mut io::stdout().lock())),
         Command::Results(args) => return block_on(results::run(&args, &config.settings)),
         Command::Cancel(args) => return block_on(cancel::run(&args, &config.settings)),
-        #[cfg(feature = "llama")]
         Command::Analyze(args) => {
             return block_on(analyse::run(&args, &config.settings, cli.common.quiet));
         }

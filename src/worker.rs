@@ -18,7 +18,7 @@ pub mod backlog;
 pub mod board;
 mod dispatcher;
 mod failpoint;
-mod gauges;
+pub(crate) mod gauges;
 pub mod goodput;
 mod gpu;
 mod health;

@@ -62,8 +62,8 @@ CREATE TABLE gpu_samples (
 );
 CREATE INDEX gpu_samples_by_time ON gpu_samples (sampled_at);
 
--- One row per dead letter that a worker wrote. The letters themselves are in their stream, and may be sent again or
--- dropped since; those that the sweeper writes for silent workers are not here.
+-- One row per dead letter, whoever wrote it. The letters themselves are in their stream, and may be sent again, dropped,
+-- or taken back since, because a slow worker had a result after all.
 CREATE TABLE dead_letters (
     id            bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     job_id        text,                 -- NULL: the message could not be read

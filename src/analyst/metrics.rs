@@ -58,8 +58,8 @@ pub struct Source<'a> {
 
 impl<'a> Source<'a> {
     /// A job from a file.
-    pub fn file(maker: &'a Maker, job: &'a Job) -> Self {
-        Self { maker, result_id: &job.job_id, lane: None, trace_id: None, deliveries: None }
+    pub fn file(maker: &'a Maker, job: &'a Job, trace_id: Option<&'a str>) -> Self {
+        Self { maker, result_id: &job.job_id, lane: None, trace_id, deliveries: None }
     }
 }
 

@@ -17,7 +17,7 @@ use super::record::{Log, Recorder};
 use super::workload;
 use crate::analyst::metrics::{Maker, WORKER};
 use crate::config::Settings;
-use crate::embedded::{self, RunOptions};
+use crate::embedded::{self, Books, RunOptions};
 use crate::engine::EngineStats;
 use crate::engine::llama::{ContextSettings, LlamaContextBackend, Model};
 use crate::input::JobReader;
@@ -141,7 +141,7 @@ async fn work(
     let (analyst, stop) = (workload::analyst(reader, settings), CancellationToken::new());
     // The run drops the last handle, so the engine's thread ends, and its contexts are gone before the bare loop's
     // are made.
-    let run = embedded::run(analyst, input, options, None, stop, |_| Ok(())).await?;
+    let run = embedded::run(analyst, input, options, Books::default(), stop, |_| Ok(())).await?;
     let (stats, log) = is_done.await.context("the engine thread ended without a word")?;
     let counted = stats.core.prefill_tokens + stats.core.decode_tokens;
     ensure!(

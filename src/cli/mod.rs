@@ -19,7 +19,6 @@ pub mod model;
 pub mod progress;
 pub mod report;
 pub mod results;
-#[cfg(feature = "llama")]
 pub mod run;
 pub mod show;
 #[cfg(feature = "llama")]
@@ -77,7 +76,6 @@ pub enum Command {
     #[cfg(unix)]
     Worker(worker::WorkerArgs),
     /// Analyse the restaurants of a file.
-    #[cfg(feature = "llama")]
     Analyze(analyze::AnalyzeArgs),
     /// Publish the restaurants of a file as jobs for the fleet.
     Submit(submit::SubmitArgs),

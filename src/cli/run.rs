@@ -4,7 +4,7 @@
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 
@@ -17,7 +17,8 @@ use super::{spent, table};
 use crate::analyst::Analyst;
 use crate::analyst::metrics::{Maker, WORKER};
 use crate::config::{Cache, Settings};
-use crate::embedded::{self, Event, RunOptions};
+use crate::embedded::{self, Books, Event, RunOptions};
+use crate::engine::Engine;
 use crate::input::JobReader;
 use crate::output::{self, ResultWriter};
 use crate::result::AnalysisResult;
@@ -25,8 +26,13 @@ use crate::runtime;
 use crate::stats::RunStats;
 use crate::store::FactStore;
 use crate::store::memory::MemoryFacts;
-use crate::store::metric_writer::{MetricSink, MetricWriter, WriterSettings};
+use crate::store::metric_writer::{MetricWriter, WriterSettings};
 use crate::store::sqlite::SqliteStore;
+use crate::telemetry::Telemetry;
+use crate::worker::gauges;
+
+/// How long the last words to a collector may take.
+const FAREWELL: Duration = Duration::from_secs(5);
 
 /// Runs the command.
 pub async fn run(args: &AnalyzeArgs, settings: &Settings, quiet: bool) -> anyhow::Result<Exit> {
@@ -36,14 +42,19 @@ pub async fn run(args: &AnalyzeArgs, settings: &Settings, quiet: bool) -> anyhow
     }
     // Last of what is cheap to check: it empties what an interrupted run has left.
     let out = args.out.as_deref().map(ResultWriter::create).transpose()?;
+    let books = Books {
+        rows: None,
+        telemetry: Telemetry::start_sending(settings, &instance())?,
+        trace_ratio: settings.telemetry.trace_ratio,
+    };
     let Some(path) = cache_path(args, settings) else {
         let store = Arc::new(MemoryFacts::new(settings.store.memory_limit));
-        return work(args, settings, quiet, input, out, store, None).await;
+        return work(args, settings, quiet, input, out, store, books).await;
     };
     let store = Arc::new(SqliteStore::open(&path).await?);
     let writer = MetricWriter::spawn(Arc::clone(&store), WriterSettings::default());
-    let sink = writer.sink();
-    let exit = work(args, settings, quiet, input, out, Arc::clone(&store), Some(sink)).await;
+    let books = Books { rows: Some(writer.sink()), ..books };
+    let exit = work(args, settings, quiet, input, out, Arc::clone(&store), books).await;
     let report = writer.close().await;
     if report.dropped + report.failed > 0 {
         tracing::warn!(dropped = report.dropped, failed = report.failed, "metrics rows lost");
@@ -52,6 +63,11 @@ pub async fn run(args: &AnalyzeArgs, settings: &Settings, quiet: bool) -> anyhow
         tracing::warn!(%error, "the cache was not tidied");
     }
     exit
+}
+
+/// What a collector tells this run's metrics from another's by: two at the same time must not have one name.
+fn instance() -> String {
+    format!("analyze-{:06x}", fastrand::u32(0..1 << 24))
 }
 
 /// Where facts and metrics are kept: as asked for, else beside the output file, if it is a file.
@@ -74,10 +90,14 @@ async fn work<S: FactStore>(
     input: JobReader,
     mut out: Option<ResultWriter>,
     store: Arc<S>,
-    metrics: Option<MetricSink>,
+    books: Books,
 ) -> anyhow::Result<Exit> {
     let started = Instant::now();
-    let reader = runtime::start(settings, runtime::read_settings(settings)).await?;
+    let telemetry = books.telemetry.clone();
+    let watcher = telemetry.instruments().step_watcher();
+    let reader = runtime::start_watched(settings, runtime::read_settings(settings), watcher).await?;
+    let engine = reader.engine().clone();
+    observe(&books, &engine, &reader.model().name, settings);
     let start_seconds = started.elapsed().as_secs_f64();
     let stalled = reader.engine().stalled();
     let maker = Maker::new(WORKER.into(), reader.engine().device(), settings);
@@ -105,15 +125,26 @@ async fn work<S: FactStore>(
         progress.update(done, Instant::now());
         Ok(())
     };
-    let run = embedded::run(analyst, input, options, metrics, stop, tell);
+    let run = embedded::run(analyst, input, options, books, stop, tell);
     let stats = tokio::select! {
         stats = run => stats,
         () = stalled => Err(anyhow::anyhow!("the engine is stuck in a step; what was written is kept, run again")),
     };
     progress.finish();
-    let mut stats = stats?;
-    stats.start_seconds = start_seconds;
-    conclude(args, out, &stats, style)
+    let exit = stats.and_then(|stats| conclude(args, out, &RunStats { start_seconds, ..stats }, style));
+    telemetry.shutdown(FAREWELL).await;
+    // Not before: its counters are read for what is sent last.
+    drop(engine);
+    exit
+}
+
+/// Has a collector told of the process, its engine and its rows.
+fn observe(books: &Books, engine: &Engine, model: &str, settings: &Settings) {
+    gauges::of_process(&books.telemetry);
+    gauges::of_engine(&books.telemetry, engine, model, settings);
+    if let Some(sink) = &books.rows {
+        gauges::of_rows(&books.telemetry, sink.clone());
+    }
 }
 
 /// One result on stdout.

@@ -4,20 +4,22 @@
 //! - What a GPU cannot tell is absent, never zero. What it can tell and just does not is absent too, and counted.
 //! - A GPU that is lost stays in the list without figures, and is found again by its UUID when it comes back, whatever
 //!   its number is by then.
-//! - NVML's calls block, for seconds where a driver is in trouble: they have a thread of their own, and whoever reads
-//!   the figures never waits for it.
+//! - NVML's calls block, for seconds where a driver is in trouble: sampling has a thread of its own, and whoever reads
+//!   the figures never waits for it. [`Library::inventory`] is for who has a thread to spare.
 //!
 //! Nothing is set on a GPU, and nothing is decided here.
 
 mod choice;
+mod library;
 mod nvml;
 mod peak;
 mod sampler;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::library::{Card, Inventory, Library};
 pub use self::peak::Peak;
-pub use self::sampler::{Library, Sampler, SamplerSettings};
+pub use self::sampler::{Sampler, SamplerSettings};
 
 /// One GPU at one moment.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]

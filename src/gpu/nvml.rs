@@ -5,12 +5,12 @@
 
 use std::path::Path;
 
-use nvml_wrapper::Nvml;
 use nvml_wrapper::enum_wrappers::device::TemperatureSensor;
 use nvml_wrapper::error::NvmlError;
+use nvml_wrapper::{Device, Nvml};
 
-use super::GpuSample;
 use super::choice::{Handle, Wanted};
+use super::{Card, GpuSample};
 
 /// Milliwatts in a watt.
 const MILLI: f64 = 1000.0;
@@ -65,15 +65,38 @@ impl Management {
         Ok((0..count).map(uuid).collect())
     }
 
-    /// Asks one GPU for everything.
+    /// The driver's version.
+    pub(super) fn driver(&self) -> Result<String, String> {
+        self.nvml.sys_driver_version().map_err(|error| format!("the driver's version: {error}"))
+    }
+
+    /// Asks one GPU what it is and what fits on it.
+    pub(super) fn card(&self, wanted: &Wanted) -> Result<Card, String> {
+        let ask = || -> Result<Card, NvmlError> {
+            let device = self.find(&wanted.handle)?;
+            let memory = device.memory_info()?;
+            Ok(Card {
+                device: wanted.device,
+                name: device.name()?,
+                memory_total_bytes: memory.total,
+                memory_free_bytes: memory.free,
+            })
+        };
+        ask().map_err(|error| format!("GPU {}: {error}", wanted.device))
+    }
+
+    fn find(&self, handle: &Handle) -> Result<Device<'_>, NvmlError> {
+        match handle {
+            Handle::Index(index) => self.nvml.device_by_index(*index),
+            Handle::Uuid(uuid) => self.nvml.device_by_uuid(uuid.as_str()),
+        }
+    }
+
+    /// Asks one GPU for everything that changes.
     pub(super) fn look(&self, wanted: &Wanted) -> Look {
         let mut look = Look::default();
         look.sample.device = wanted.device;
-        let found = match &wanted.handle {
-            Handle::Index(index) => self.nvml.device_by_index(*index),
-            Handle::Uuid(uuid) => self.nvml.device_by_uuid(uuid.as_str()),
-        };
-        let device = match found {
+        let device = match self.find(&wanted.handle) {
             Ok(device) => device,
             Err(error) => {
                 // Whatever the reason: it was there once, and is looked for anew.

@@ -1,24 +1,12 @@
 //! The thread that looks at the GPUs, again and again.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::Duration;
 
 use super::choice::{Wanted, wanted};
 use super::nvml::{Closed, Look, Management};
-use super::{GpuSample, Reading, Told};
-
-/// Which library is asked.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Library {
-    /// The driver's, if there is one.
-    Auto,
-    /// None: GPUs are not looked at.
-    None,
-    /// This file.
-    At(PathBuf),
-}
+use super::{GpuSample, Library, Reading, Told};
 
 /// What is looked at, and how often.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -84,7 +72,7 @@ impl Watch {
     /// One look; `None` if there is nothing to look at, and will not be.
     fn look(&mut self) -> Option<Reading> {
         if self.management.is_none() {
-            match self.open() {
+            match self.settings.library.open() {
                 Ok(management) => self.management = Some(management),
                 // What was there once is waited for.
                 Err(Closed::Absent(why)) if self.devices.is_none() => {
@@ -126,14 +114,6 @@ impl Watch {
         self.management = (!lost).then_some(management);
         reading.failures = self.failures;
         Some(reading)
-    }
-
-    fn open(&self) -> Result<Management, Closed> {
-        match &self.settings.library {
-            Library::Auto => Management::open(None),
-            Library::At(path) => Management::open(Some(path)),
-            Library::None => Err(Closed::Absent("gpu.library is \"none\"".into())),
-        }
     }
 
     fn choose(&self, uuids: &[Option<String>]) -> Vec<(Wanted, String)> {

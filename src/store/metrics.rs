@@ -6,6 +6,7 @@
 
 mod job;
 mod request;
+pub(super) mod tables;
 mod worker;
 
 use std::future::Future;

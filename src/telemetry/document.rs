@@ -14,6 +14,8 @@ Written from `src/telemetry/names.rs` by a test; to change it, change that file 
 - **Prometheus**: `GET /metrics` at a worker's health address (`health.listen`). Names are those below.
 - **OpenTelemetry**: with `telemetry.otlp_endpoint` (or `OTEL_EXPORTER_OTLP_ENDPOINT`) metrics and traces go to a collector
   as OTLP over HTTP with protobuf bodies. Names are those in brackets. A collector that is away costs a log line.
+  `maitred analyze` sends there too, without the label `lane` and without what only a fleet has: lanes, leases, slots,
+  messages. Each run is an instance of its own.
 - `telemetry.enabled = false` measures nothing.
 
 Durations are in seconds. Counters begin with the process. No label names a restaurant, a job or a request. A value that
@@ -64,6 +66,9 @@ publish LANE                              maitred submit: until the server has s
 Spans are made from what was measured, when the result is published. Times within a worker are of one monotonic clock; between
 processes the clocks of the machines count. `telemetry.trace_ratio` decides of traces that begin here; who brings a trace
 has decided. Requests that failed, and those above 200, are counted in `maitred.requests_without_spans`.
+
+Each restaurant of `maitred analyze` has a trace of its own: `analyze`, and in it `select`, the requests as above, and
+`write`, its result's way to the output. `trace_id` in the run's rows (docs/STORES.md) is the same.
 
 ## The log line
 

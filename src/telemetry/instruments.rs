@@ -24,11 +24,11 @@ const PROVIDER: &str = "llama.cpp";
 /// The broker in messaging attributes.
 const BROKER: &str = "nats";
 
-/// A job that has its result in its stream.
+/// A job that has its result in its stream, or in its file.
 #[derive(Debug, Clone, Copy)]
 pub struct JobRecord<'a> {
-    /// The lane it came in.
-    pub lane: Lane,
+    /// The lane it came in; absent if it came from a file. Then no label says `lane`, and nothing is told of messages.
+    pub lane: Option<Lane>,
     /// Its result, as published.
     pub result: &'a AnalysisResult,
     /// The requests it was made of; none if it was not worked.
@@ -101,8 +101,8 @@ impl Instruments {
         Self(None)
     }
 
-    /// Instruments of a meter; jobs are held against `sla`.
-    pub(super) fn new(meter: &Meter, sla: Sla) -> Self {
+    /// Instruments of a meter; jobs are held against `sla` and come in these lanes, or in none.
+    pub(super) fn new(meter: &Meter, sla: Sla, lanes: &[Option<Lane>]) -> Self {
         let (counter, histogram) = (|info| counter(meter, info), |info| histogram(meter, info));
         let inner = Inner {
             sla,
@@ -132,11 +132,16 @@ impl Instruments {
             findings: counter(&names::FINDINGS),
             baseline_tokens: counter(&names::BASELINE_TOKENS),
         };
-        inner.begin_at_zero();
+        inner.begin_at_zero(lanes);
         Self(Some(Arc::new(inner)))
     }
 
-    /// A job has its result in its stream.
+    /// Whether this handle does anything.
+    pub const fn is_on(&self) -> bool {
+        self.0.is_some()
+    }
+
+    /// A job has its result.
     pub fn job_settled(&self, job: &JobRecord<'_>) {
         let Some(inner) = &self.0 else { return };
         inner.job(job);
@@ -204,14 +209,13 @@ impl Instruments {
 
 impl Inner {
     /// A counter that was never added to has no series, and the first increase of one that appears cannot be seen.
-    fn begin_at_zero(&self) {
-        for lane in Lane::ALL {
-            let lane = KeyValue::new(label::LANE, lane.name());
+    fn begin_at_zero(&self, lanes: &[Option<Lane>]) {
+        for lane in lanes {
             for outcome in Outcome::STATUSES {
-                self.jobs.add(0, &[lane.clone(), KeyValue::new(label::OUTCOME, outcome)]);
+                self.jobs.add(0, &in_lane(*lane, Some((label::OUTCOME, outcome))));
             }
             for size in SizeClass::ALL.map(SizeClass::name) {
-                self.jobs_within_sla.add(0, &[lane.clone(), KeyValue::new(label::SIZE, size)]);
+                self.jobs_within_sla.add(0, &in_lane(*lane, Some((label::SIZE, size))));
             }
         }
         for source in ["read", "cached"] {
@@ -233,11 +237,12 @@ impl Inner {
 
     fn job(&self, job: &JobRecord<'_>) {
         let (result, timings) = (job.result, &job.result.timings);
-        let lane = KeyValue::new(label::LANE, job.lane.name());
-        let by_size =
-            [lane.clone(), KeyValue::new(label::SIZE, SizeClass::of(result.usage.reviews.into()).name())];
-        self.jobs.add(1, &[lane.clone(), KeyValue::new(label::OUTCOME, result.outcome.status())]);
-        self.process_duration.record(job.run.as_secs_f64(), &messaging(job.lane.name(), "process"));
+        let size = SizeClass::of(result.usage.reviews.into()).name();
+        let by_size = in_lane(job.lane, Some((label::SIZE, size)));
+        self.jobs.add(1, &in_lane(job.lane, Some((label::OUTCOME, result.outcome.status()))));
+        if let Some(lane) = job.lane {
+            self.process_duration.record(job.run.as_secs_f64(), &messaging(lane.name(), "process"));
+        }
         let tokens = result.usage.worked_tokens();
         self.tokens.add(tokens, &[]);
         self.baseline_tokens.add(result.usage.baseline_tokens, &[]);
@@ -246,7 +251,7 @@ impl Inner {
         }
         if let Some(ttft) = timings.ttft_ms {
             self.job_ttft.record(ttft / 1e3, &by_size);
-            self.queue_wait.record(timings.queue_ms / 1e3, &[lane]);
+            self.queue_wait.record(timings.queue_ms / 1e3, &in_lane(job.lane, None));
         }
         if self.sla.verdict(&sample(result)) == Some(true) {
             self.jobs_within_sla.add(1, &by_size);
@@ -329,6 +334,12 @@ fn findings(result: &AnalysisResult) -> impl Iterator<Item = (Analysis, u64)> {
     };
     let new = Analysis::ALL.into_iter().filter(|analysis| is_new(result, *analysis));
     new.map(move |analysis| (analysis, count(analysis) as u64))
+}
+
+/// Labels of a job: its lane, if it came in one, and another.
+fn in_lane(lane: Option<Lane>, other: Option<(&'static str, &'static str)>) -> Vec<KeyValue> {
+    let lane = lane.map(|lane| (label::LANE, lane.name()));
+    lane.into_iter().chain(other).map(|(name, value)| KeyValue::new(name, value)).collect()
 }
 
 pub(super) fn gen_ai(record: &RequestRecord, model: &str) -> [KeyValue; 3] {

@@ -4,8 +4,10 @@
 //! - [`names`]: the catalogue of metrics, and [`document`], which writes `docs/METRICS.md` from it.
 //! - [`instruments`]: what is counted and measured; [`gauges`]: what is read when somebody asks.
 //! - [`spans`]: the traces of jobs.
+//! - [`Account`]: what is told, by both, of a job that has its result.
 //! - [`running`]: all of it for one process; [`export`]: sending it.
 
+mod account;
 pub mod document;
 mod export;
 mod gauges;
@@ -19,6 +21,7 @@ pub mod spans;
 mod tests;
 pub mod trace;
 
+pub use account::Account;
 pub use export::ExportError;
 pub use gauges::Reading;
 pub use goodput::{Goodput, JobSample, Sla, TtftQuantiles, Window};

@@ -18,6 +18,7 @@ use super::instruments::Instruments;
 use super::names::MetricInfo;
 use super::spans::Traces;
 use crate::config::Settings;
+use crate::scheduler::Lane;
 
 /// What the process is called to those who gather from many.
 const SERVICE: &str = "maitred";
@@ -53,8 +54,20 @@ impl Telemetry {
         Self(None)
     }
 
-    /// Starts what the settings ask for, for a process of this name. No server is asked yet.
+    /// Starts what the settings ask for, for a worker of this name. No server is asked yet.
     pub fn start(settings: &Settings, name: &str) -> Result<Self, TelemetryError> {
+        Self::with_lanes(settings, name, &Lane::ALL.map(Some))
+    }
+
+    /// The same for a process whose jobs come in no lane, and which nobody can ask: off unless a collector is named.
+    pub fn start_sending(settings: &Settings, name: &str) -> Result<Self, TelemetryError> {
+        if settings.telemetry.otlp_endpoint.is_none() {
+            return Ok(Self::off());
+        }
+        Self::with_lanes(settings, name, &[None])
+    }
+
+    fn with_lanes(settings: &Settings, name: &str, lanes: &[Option<Lane>]) -> Result<Self, TelemetryError> {
         let telemetry = &settings.telemetry;
         if !telemetry.enabled {
             return Ok(Self::off());
@@ -72,7 +85,7 @@ impl Telemetry {
         let provider = builder.build();
         let meter = provider.meter(SERVICE);
         let running = Running {
-            instruments: Instruments::new(&meter, Sla { ttft: settings.goodput.ttft }),
+            instruments: Instruments::new(&meter, Sla { ttft: settings.goodput.ttft }, lanes),
             traces: Traces::start(telemetry, name)?,
             registry,
             provider,

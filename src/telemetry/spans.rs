@@ -15,7 +15,7 @@ use opentelemetry::{InstrumentationScope, KeyValue};
 use opentelemetry_sdk::trace::{BatchSpanProcessor, SpanData, SpanEvents, SpanLinks, SpanProcessor};
 use time::OffsetDateTime;
 
-pub use self::job::{JobTimeline, MOST_REQUESTS, job};
+pub use self::job::{JobTimeline, MOST_REQUESTS, Queued, job};
 use super::export::{self, ExportError};
 use super::instruments::Operation;
 use super::names::label;
@@ -58,6 +58,12 @@ pub struct Interval {
     pub from: Duration,
     /// Its end.
     pub to: Duration,
+}
+
+impl From<(Duration, Duration)> for Interval {
+    fn from((from, to): (Duration, Duration)) -> Self {
+        Self { from, to }
+    }
 }
 
 impl Interval {

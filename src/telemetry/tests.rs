@@ -120,7 +120,7 @@ fn touch_all(telemetry: &Telemetry) {
     let (result, request) = (sample::english(), request());
     let requests = [request];
     instruments.job_settled(&JobRecord {
-        lane: Lane::Live,
+        lane: Some(Lane::Live),
         result: &result,
         requests: &requests,
         run: Duration::from_secs(1),
@@ -261,7 +261,12 @@ fn tokens_are_those_of_the_results_exactly() {
     let (result, requests) = (sample::english(), [request(), request()]);
     for lane in [Lane::Hi, Lane::Live] {
         let run = Duration::from_secs(1);
-        telemetry.instruments().job_settled(&JobRecord { lane, result: &result, requests: &requests, run });
+        telemetry.instruments().job_settled(&JobRecord {
+            lane: Some(lane),
+            result: &result,
+            requests: &requests,
+            run,
+        });
     }
     let samples = scraped(&telemetry);
     assert_eq!(samples["maitred_tokens_total"], 2.0 * result.usage.worked_tokens() as f64);
@@ -366,6 +371,31 @@ fn telemetry_that_is_off_measures_nothing() {
     settle(&telemetry, &[&sample::english()]);
 }
 
+#[test]
+fn a_process_without_lanes_tells_of_no_lane_and_of_no_message() {
+    let mut settings = Settings::default();
+    assert!(
+        Telemetry::start_sending(&settings, "t").unwrap().render().is_none(),
+        "there is nobody to send to"
+    );
+    settings.telemetry.otlp_endpoint = Some("http://127.0.0.1:1".into());
+    let telemetry = Telemetry::start_sending(&settings, "t").unwrap();
+    let (result, run) = (sample::english(), Duration::from_secs(1));
+    let job = JobRecord { lane: None, result: &result, requests: &[request()], run };
+    telemetry.instruments().job_settled(&job);
+    let samples = scraped(&telemetry);
+    assert_eq!(samples["maitred_jobs_total{outcome=\"ok\"}"], 1.0);
+    assert_eq!(samples["maitred_jobs_total{outcome=\"failed\"}"], 0.0);
+    assert_eq!(samples["maitred_job_ttft_seconds_count{size=\"medium\"}"], 1.0);
+    assert_eq!(samples["maitred_queue_wait_seconds_count"], 1.0);
+    assert_eq!(samples["maitred_tokens_total"], result.usage.worked_tokens() as f64);
+    let strange: Vec<&String> = samples
+        .keys()
+        .filter(|series| series.contains("lane=") || series.starts_with("messaging_"))
+        .collect();
+    assert!(strange.is_empty(), "{strange:?}");
+}
+
 #[tokio::test]
 async fn a_collector_behind_tls_needs_no_more_than_its_url() {
     // The client is made with ring's provider; without one it would panic here, and within a runtime it would too.
@@ -380,6 +410,6 @@ fn settle(telemetry: &Telemetry, results: &[&AnalysisResult]) {
     let instruments = telemetry.instruments();
     for result in results {
         let run = Duration::from_secs(1);
-        instruments.job_settled(&JobRecord { lane: Lane::Live, result, requests: &[], run });
+        instruments.job_settled(&JobRecord { lane: Some(Lane::Live), result, requests: &[], run });
     }
 }

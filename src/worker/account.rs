@@ -1,4 +1,4 @@
-//! What is told of a job once its result is in its stream: one line of the log, the metrics, the spans of its trace.
+//! What a worker tells of a job once its result is in its stream: one line of the log, and what everybody tells.
 //!
 //! None of it waits, none of it can fail the job, and none of it holds a review's text.
 
@@ -10,14 +10,8 @@ use super::intake::Taken;
 use crate::analysis::reader::Cost;
 use crate::broker::names;
 use crate::result::AnalysisResult;
-use crate::telemetry::spans::{self, Anchor, Interval, JobTimeline};
-use crate::telemetry::{Instruments, JobRecord, Operation, Traces};
-
-/// Where it is told.
-pub(super) struct Account {
-    pub instruments: Instruments,
-    pub traces: Traces,
-}
+use crate::telemetry::Account;
+use crate::telemetry::spans::{Anchor, Interval, JobTimeline, Queued};
 
 /// A job that has its result. Times are on the engine's clock.
 pub(super) struct Settled<'a> {
@@ -31,32 +25,29 @@ pub(super) struct Settled<'a> {
     pub published: Interval,
 }
 
-impl Account {
-    /// Tells of a job. `now` is the same moment on both clocks.
-    pub(super) fn settled(&self, job: &Settled<'_>, now: Anchor) {
-        log(job);
-        let (lane, stream) = (job.taken.letter.origin.lane, names::RESULTS_STREAM);
-        let requests = job.cost.map_or(&[][..], |cost| &cost.requests);
-        let run = job.published.to.saturating_sub(job.begun);
-        self.instruments.sent(stream);
-        self.instruments.operation(Operation::Publish, stream, job.published.length());
-        self.instruments.job_settled(&JobRecord { lane, result: job.result, requests, run });
-        if self.traces.is_on() && job.taken.trace.is_sampled() {
-            let timeline = JobTimeline {
-                place: job.taken.trace,
-                parent: job.taken.parent(),
-                lane,
-                delivered: job.taken.letter.delivered,
-                arrived: job.taken.place.arrived,
-                begun: job.begun,
-                selected: job.cost.and_then(|cost| cost.selected).map(|(from, to)| Interval { from, to }),
-                requests,
-                published: job.published,
-                stream,
-                result: job.result,
-            };
-            self.traces.offer(spans::job(&timeline, now, &mut fastrand::Rng::new()));
-        }
+impl Settled<'_> {
+    /// Tells of the job. `now` is the same moment on both clocks.
+    pub(super) fn tell(&self, account: &Account, now: Anchor) {
+        log(self);
+        let (taken, letter) = (self.taken, &self.taken.letter);
+        account.settled(
+            &JobTimeline {
+                place: taken.trace,
+                parent: taken.parent(),
+                queued: Some(Queued {
+                    lane: letter.origin.lane,
+                    delivered: letter.delivered,
+                    stream: names::RESULTS_STREAM,
+                }),
+                arrived: taken.place.arrived,
+                begun: self.begun,
+                selected: self.cost.and_then(|cost| cost.selected).map(Interval::from),
+                requests: self.cost.map_or(&[][..], |cost| &cost.requests),
+                published: self.published,
+                result: self.result,
+            },
+            now,
+        );
     }
 }
 

@@ -1,4 +1,5 @@
-//! What a worker's metrics are read from: its vitals, its engine, the lanes, its stores.
+//! What a worker's metrics are read from: its vitals, its engine, the lanes, its stores. What a run over a file has as
+//! well (the process, the engine, the window, the rows) is read from there by the same functions.
 //!
 //! Read on the thread that collects, whenever somebody asks; nothing here waits.
 
@@ -45,6 +46,11 @@ pub(super) fn of_vitals(telemetry: &Telemetry, vitals: &SharedVitals, settings: 
     jobs(names::OVERTAKEN, |jobs| jobs.stale as f64);
     let slots = settings.worker.slots as f64;
     telemetry.observe(names::SLOTS, move || Some(Reading::new(slots)));
+    of_process(telemetry);
+}
+
+/// What the system knows of the process.
+pub(crate) fn of_process(telemetry: &Telemetry) {
     telemetry.observe(names::RESIDENT_MEMORY, || {
         stats::resident_memory_bytes().map(|bytes| Reading::new(bytes as f64))
     });
@@ -70,7 +76,7 @@ fn of_gpus(telemetry: &Telemetry, vitals: &SharedVitals) {
 }
 
 /// Once the models are ready: what runs here, and how its engine is. The engine is looked at, not kept.
-pub(super) fn of_engine(telemetry: &Telemetry, engine: &Engine, model: &str, settings: &Settings) {
+pub(crate) fn of_engine(telemetry: &Telemetry, engine: &Engine, model: &str, settings: &Settings) {
     let device = match settings.engine.backend {
         EngineKind::Sim => "simulated",
         EngineKind::Llama => engine.device().name(),
@@ -149,12 +155,17 @@ pub(super) fn of_stores(
             .collect::<Vec<_>>()
     });
     if let Some((_, sink)) = metrics {
-        telemetry.observe(names::METRIC_ROWS_DROPPED, move || Some(Reading::new(sink.dropped() as f64)));
+        of_rows(telemetry, sink);
     }
 }
 
+/// Rows that were not taken.
+pub(crate) fn of_rows(telemetry: &Telemetry, sink: MetricSink) {
+    telemetry.observe(names::METRIC_ROWS_DROPPED, move || Some(Reading::new(sink.dropped() as f64)));
+}
+
 /// The last window of goodput; nothing before the first one.
-pub(super) fn of_window(telemetry: &Telemetry, clerk: &GoodputClerk) {
+pub(crate) fn of_window(telemetry: &Telemetry, clerk: &GoodputClerk) {
     let on = |metric: MetricInfo, read: fn(&Window) -> Option<f64>| {
         let clerk = clerk.clone();
         telemetry

@@ -11,8 +11,9 @@ use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 use super::goodput::{GoodputClerk, WINDOW, busy};
-use super::intake::{Letter, Taken};
+use super::intake::Taken;
 use crate::analyst::{Worked, metrics};
+use crate::broker::wire::DeadLetter;
 use crate::config::Settings;
 use crate::engine::Engine;
 use crate::result::AnalysisResult;
@@ -83,17 +84,17 @@ impl Ledger {
         }
     }
 
-    /// A dead letter is in its stream.
-    pub(super) fn buried(&self, letter: &Letter, job: Option<&str>, restaurant: Option<&str>, reason: &str) {
+    /// This dead letter is in its stream. Told again, it has the same row: what the row says is all of the letter.
+    pub(super) fn buried(&self, letter: &DeadLetter) {
         self.offer(MetricRow::DeadLetter(DeadLetterRow {
-            job_id: job.map(str::to_owned),
-            restaurant_id: restaurant.map(str::to_owned),
-            worker: self.maker.worker.clone(),
-            lane: letter.origin.lane,
-            reason: reason.to_owned(),
+            job_id: letter.job_id.clone(),
+            restaurant_id: letter.restaurant_id.clone(),
+            worker: letter.worker.clone(),
+            lane: letter.lane,
+            reason: letter.reason.code.clone(),
             sequence: letter.sequence,
             deliveries: letter.delivered,
-            created_at: OffsetDateTime::now_utc(),
+            created_at: letter.at,
         }));
     }
 

@@ -12,7 +12,7 @@ use std::time::Duration;
 use time::OffsetDateTime;
 use tokio_util::sync::CancellationToken;
 
-use super::account::{Account, Settled};
+use super::account::Settled;
 use super::board::Board;
 use super::failpoint::Failpoint;
 use super::intake::Taken;
@@ -29,6 +29,7 @@ use crate::config::{CrashPoint, Settings};
 use crate::result::{AnalysisResult, Outcome};
 use crate::store::FactStore;
 use crate::store::home::FactHome;
+use crate::telemetry::Account;
 use crate::telemetry::spans::{Anchor, Interval};
 
 /// Before a job whose run panicked is tried again.
@@ -175,7 +176,7 @@ impl Runs {
     fn tell(&self, job: &Settled<'_>) {
         let wall = OffsetDateTime::now_utc();
         self.board.settled(job.taken, job.result, wall);
-        self.account.settled(job, Anchor { clock: self.now(), wall });
+        job.tell(&self.account, Anchor { clock: self.now(), wall });
     }
 
     /// Publishes until the stream has it, or until `stop`. A stream that does not take it is no fault of the job: it is

@@ -7,7 +7,6 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
-use super::account::Account;
 use super::backlog::{self, SharedBacklog};
 use super::board::Board;
 use super::dispatcher::{Dispatcher, Event, Parts, Pulls};
@@ -24,18 +23,20 @@ use crate::analyst::Analyst;
 use crate::broker::backfill::Backfill;
 use crate::broker::dead_letter;
 use crate::broker::names;
-use crate::broker::nats::{Backfills, Broker, BrokerError, CancelWish, DeadLetters, Presence, Sweeper};
+use crate::broker::nats::{
+    Backfills, Broker, BrokerError, CancelWish, DeadLetters, Presence, Sweeper, Written,
+};
 use crate::broker::retry::GivenUp;
 use crate::broker::shares::LaneShares;
 use crate::broker::topology::Topology;
-use crate::broker::wire;
+use crate::broker::wire::{self, DeadLetter};
 use crate::config::Settings;
 use crate::job::Language;
 use crate::runtime;
 use crate::scheduler::Lane;
 use crate::store::home::{FactHome, MetricHome};
 use crate::store::metric_writer::{MetricWriter, WriterSettings};
-use crate::telemetry::{Instruments, Telemetry};
+use crate::telemetry::{Account, Instruments, Telemetry};
 
 /// How often streams that are not right are looked at again.
 const LOOK_AGAIN: Duration = Duration::from_secs(2);
@@ -119,7 +120,7 @@ pub(super) async fn begin(
         undertaker: undertaker(),
         ledger: workshop.ledger.clone(),
         vitals: vitals.clone(),
-        account: Account { instruments: instruments.clone(), traces: telemetry.traces() },
+        account: Account::of(telemetry),
         board: board.clone(),
         failpoint: Failpoint::new(settings.sim.crash_at),
     };
@@ -153,8 +154,9 @@ pub(super) async fn begin(
         Arc::clone(settings),
         background.clone(),
     ));
-    let sweeper =
-        Sweeper::new(broker, name, settings.limits.clone()).telling(move || note_given_up(&instruments));
+    let ledger = workshop.ledger.clone();
+    let sweeper = Sweeper::new(broker, name, settings.limits.clone())
+        .telling(move |letter, written| note_given_up(letter, written, &instruments, &ledger));
     let waiting = SharedBacklog::default();
     gauges::of_lanes(telemetry, &waiting);
     board.waiting(waiting.clone());
@@ -204,10 +206,13 @@ fn dead_letter_codes() -> impl Iterator<Item = &'static str> {
     wire::codes::ALL.into_iter().chain(ours)
 }
 
-/// The server gave a job up, and the sweeper wrote its letter.
-fn note_given_up(instruments: &Instruments) {
-    instruments.sent(names::DEAD_LETTERS_STREAM);
-    instruments.dead_letter(dead_letter::MAX_DELIVERIES);
+/// The server gave a job up, and this is its letter.
+fn note_given_up(letter: &DeadLetter, written: Written, instruments: &Instruments, ledger: &Ledger) {
+    ledger.buried(letter);
+    if written == Written::Stored {
+        instruments.sent(names::DEAD_LETTERS_STREAM);
+        instruments.dead_letter(&letter.reason.code);
+    }
 }
 
 /// Reads the prompts before the first job comes, so that it does not pay for them.

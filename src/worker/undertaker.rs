@@ -11,7 +11,7 @@ use super::intake::Letter;
 use super::ledger::Ledger;
 use super::vitals::SharedVitals;
 use crate::broker::names;
-use crate::broker::nats::DeadLetters;
+use crate::broker::nats::{DeadLetters, Written};
 use crate::broker::wire::{DeadLetter, Reason};
 use crate::job::WIRE_VERSION;
 use crate::telemetry::Instruments;
@@ -59,11 +59,18 @@ impl Undertaker {
             headers: letter.headers.clone(),
             payload: letter.body.to_vec(),
         };
-        until_done("writing a dead letter", || self.letters.put(&record)).await;
-        self.ledger.buried(letter, job, restaurant, &record.reason.code);
-        self.vitals.update(|vitals| vitals.jobs.dead_letters += 1);
-        self.instruments.sent(names::DEAD_LETTERS_STREAM);
-        self.instruments.dead_letter(&record.reason.code);
+        let before = match until_done("writing a dead letter", || self.letters.put(&record)).await {
+            Written::Stored => None,
+            // Of a worker that died before it could settle the job, or of this one, whose answer got lost.
+            Written::Before(sequence) => self.letters.get(sequence).await.ok(),
+        };
+        let stored = before.as_ref().unwrap_or(&record);
+        self.ledger.buried(stored);
+        if *stored == record {
+            self.vitals.update(|vitals| vitals.jobs.dead_letters += 1);
+            self.instruments.sent(names::DEAD_LETTERS_STREAM);
+            self.instruments.dead_letter(&record.reason.code);
+        }
         self.board.buried(&record);
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::Duration;
 
-use maitred::gpu::{GpuSample, Library, Reading, Sampler, SamplerSettings, Told};
+use maitred::gpu::{Card, GpuSample, Inventory, Library, Reading, Sampler, SamplerSettings, Told};
 use maitred_testkit::{LIMIT, poll};
 
 use crate::common::nvml::{Nvml, gpus};
@@ -207,4 +207,38 @@ fn a_library_that_hangs_holds_up_nobody_and_is_heard_when_it_is_back() {
     nvml.change("0.power", "250000");
     let last: Vec<Told> = told.iter().collect();
     assert_eq!(last.len(), 1, "the call came back, its look was told, and then it was over");
+}
+
+#[test]
+fn an_inventory_names_the_driver_and_what_is_free_on_each_gpu_that_the_engine_sees() {
+    let Some(nvml) = Nvml::build() else { return };
+    nvml.answer(&gpus(3));
+    nvml.change("2.memory", "1000 8000 500");
+    let library = Library::At(nvml.library());
+    let card = |device, nvml: u32, memory_free_bytes| Card {
+        device,
+        name: format!("Stand-in {nvml}"),
+        memory_total_bytes: 8000,
+        memory_free_bytes,
+    };
+    let expected = Inventory { driver: "550.54".to_owned(), gpus: vec![card(0, 2, 6500), card(1, 0, 7000)] };
+    assert_eq!(library.inventory(Some("2,0")), Ok(expected));
+    assert_eq!(library.inventory(None).unwrap().gpus.len(), 3);
+    assert_eq!(library.inventory(Some("-1")).unwrap().gpus, []);
+}
+
+#[test]
+fn an_inventory_that_cannot_be_made_says_why() {
+    let Some(nvml) = Nvml::build() else { return };
+    let library = Library::At(nvml.library());
+    let why = |change: &dyn Fn()| {
+        nvml.answer(&gpus(2));
+        change();
+        library.inventory(None).unwrap_err()
+    };
+    assert!(why(&|| nvml.answer("init=!9\n")).contains("driver"));
+    assert!(why(&|| nvml.change("driver", "!999")).starts_with("the driver's version: "));
+    assert!(why(&|| nvml.change("1.memory", "!15")).starts_with("GPU 1: "));
+    let nowhere = Library::At("/nowhere/libnvidia-ml.so.1".into());
+    assert!(nowhere.inventory(None).unwrap_err().contains("/nowhere/libnvidia-ml.so.1"));
 }

@@ -10,6 +10,7 @@ mod compose;
 mod config;
 mod deploy;
 mod doctor;
+mod embedded;
 mod fleet;
 mod gpu;
 #[cfg(feature = "llama")]

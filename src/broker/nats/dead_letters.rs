@@ -25,6 +25,15 @@ pub struct DeadLetters {
     broker: Broker,
 }
 
+/// What became of a letter that was to be written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Written {
+    /// It is stored.
+    Stored,
+    /// The job has a letter already, with this sequence, and that one stays.
+    Before(u64),
+}
+
 /// What became of a letter that was to be replayed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Replayed {
@@ -77,8 +86,8 @@ impl DeadLetters {
         Self { broker: broker.clone() }
     }
 
-    /// Writes a letter. Once this returns, the letter is stored; written twice, it is stored once.
-    pub async fn put(&self, letter: &DeadLetter) -> Result<(), BrokerError> {
+    /// Writes a letter. Once this returns, the job has one; written twice, it is stored once.
+    pub async fn put(&self, letter: &DeadLetter) -> Result<Written, BrokerError> {
         let body = letter.encode().map_err(failed("cannot encode a dead letter"))?;
         let id = dead_letter::message_id(&letter.stream, letter.sequence, letter.backfill.as_deref());
         let mut headers = HeaderMap::new();
@@ -87,8 +96,8 @@ impl DeadLetters {
         for (name, value) in dead_letter::headers(letter) {
             headers.insert(name, value);
         }
-        self.broker.publish(dead_letter::subject(letter), headers, body).await?;
-        Ok(())
+        let ack = self.broker.publish(dead_letter::subject(letter), headers, body).await?;
+        Ok(if ack.duplicate { Written::Before(ack.sequence) } else { Written::Stored })
     }
 
     /// The newest letters that are meant, at most `limit`, the oldest of them first.

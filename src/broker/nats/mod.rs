@@ -29,7 +29,7 @@ pub use self::backfills::{Backfills, BackfillsError, Order};
 pub use self::cancel::{CANCELLED, CancelError, CancelReply, CancelRequest, Cancelled, Held, cancelled};
 pub use self::cancels::CancelWish;
 pub use self::connect::provide_tls;
-pub use self::dead_letters::{DeadLetterError, DeadLetters, Replayed};
+pub use self::dead_letters::{DeadLetterError, DeadLetters, Replayed, Written};
 pub use self::link::Link;
 pub use self::payload::{PayloadError, SendError};
 pub use self::presence::Presence;

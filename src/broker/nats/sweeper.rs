@@ -16,6 +16,10 @@
 //! the letter goes. Two ends remain only if the worker dies between the two steps, or if somebody replays the letter in
 //! between; then the job has two results with one id.
 //!
+//! **The books.** An advisory may come again, to another worker and at the same time, because its sweeper died, failed or
+//! took long. So the letter is told each time, as it stands in its stream, and whether it was stored just then: what is
+//! kept under the letter's own identity can be kept again, what is counted is counted by the one that stored it.
+//!
 //! **How it is told that a job has an end.** A result has its message id (`names::result_id`) and stands under its
 //! restaurant, a letter has its own; both are younger than the job. So the headers of what was published since the job
 //! are read: of the restaurant's results, and of the letters. A job whose body cannot be read has no id, hence no
@@ -32,7 +36,7 @@ use serde::Deserialize;
 use time::OffsetDateTime;
 use tokio_util::sync::CancellationToken;
 
-use super::dead_letters::{DeadLetters, header};
+use super::dead_letters::{DeadLetterError, DeadLetters, Written, header};
 use super::records::{failed, not_there_or};
 use super::scan::Scan;
 use super::{Broker, BrokerError};
@@ -49,13 +53,16 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// When something failed, the next try is this much later.
 const REST: Duration = Duration::from_secs(5);
 
+/// What is done with a letter that stands.
+type OnLetter = Box<dyn Fn(&DeadLetter, Written) + Send + Sync>;
+
 /// Turns what the server gives up into dead letters.
 pub struct Sweeper {
     broker: Broker,
     letters: DeadLetters,
     worker: String,
     limits: Limits,
-    on_letter: Option<Box<dyn Fn() + Send + Sync>>,
+    on_letter: Option<OnLetter>,
 }
 
 /// What became of an advisory.
@@ -98,9 +105,10 @@ impl Sweeper {
         Self { broker: broker.clone(), letters, worker: worker.into(), limits, on_letter: None }
     }
 
-    /// Calls `on_letter` for each letter that it has written and that stays.
+    /// Calls `on_letter` for each letter that stands for a job that was given up: as it is stored, and whether it was
+    /// before.
     #[must_use]
-    pub fn telling(self, on_letter: impl Fn() + Send + Sync + 'static) -> Self {
+    pub fn telling(self, on_letter: impl Fn(&DeadLetter, Written) + Send + Sync + 'static) -> Self {
         Self { on_letter: Some(Box::new(on_letter)), ..self }
     }
 
@@ -176,28 +184,54 @@ impl Sweeper {
             return Ok(Swept::Gone);
         };
         let given_up = self.given_up(advisory, job);
-        if self.has_end(&given_up).await? {
+        let before = self.letter_of(&given_up).await?;
+        if before.is_none() && self.has_result(&given_up).await? {
             return Ok(Swept::Ended);
         }
         let letter = given_up.letter(&self.worker, OffsetDateTime::now_utc());
-        self.letters.put(&letter).await?;
-        tracing::warn!(
-            sequence = letter.sequence,
-            job = letter.job_id,
-            delivered = letter.delivered,
-            "the server gave a job up; it is a dead letter now"
-        );
+        let written = match before {
+            Some(sequence) => Written::Before(sequence),
+            None => self.write(&letter).await?,
+        };
         // The other half of the agreement with a worker that was only slow.
-        if self.has_result(&given_up).await? {
-            let Advisory { stream, stream_seq, .. } = &given_up.advisory;
+        let has_result = self.has_result(&given_up).await;
+        if matches!(has_result, Ok(true)) {
             let since = given_up.message.time;
-            self.letters.retract(stream, *stream_seq, given_up.backfill.as_deref(), since).await?;
+            self.letters.retract(&letter.stream, letter.sequence, letter.backfill.as_deref(), since).await?;
             return Ok(Swept::Ended);
         }
-        if let Some(on_letter) = &self.on_letter {
-            on_letter();
+        // Also where the look failed: the letter stands meanwhile, and the advisory comes again.
+        self.tell(&letter, written).await?;
+        has_result?;
+        Ok(if written == Written::Stored { Swept::Letter } else { Swept::Ended })
+    }
+
+    async fn write(&self, letter: &DeadLetter) -> Result<Written, BrokerError> {
+        let written = self.letters.put(letter).await?;
+        if written == Written::Stored {
+            tracing::warn!(
+                sequence = letter.sequence,
+                job = letter.job_id,
+                delivered = letter.delivered,
+                "the server gave a job up; it is a dead letter now"
+            );
         }
-        Ok(Swept::Letter)
+        Ok(written)
+    }
+
+    /// Tells of the letter that stands: this one, or that of before.
+    async fn tell(&self, letter: &DeadLetter, written: Written) -> Result<(), BrokerError> {
+        let Some(on_letter) = &self.on_letter else { return Ok(()) };
+        match written {
+            Written::Stored => on_letter(letter, written),
+            Written::Before(sequence) => match self.letters.get(sequence).await {
+                Ok(before) => on_letter(&before, written),
+                Err(DeadLetterError::Broker(error)) => return Err(error),
+                // Replayed or dropped meanwhile, or nobody can read it.
+                Err(error) => tracing::debug!(%error, "a dead letter of before is not told"),
+            },
+        }
+        Ok(())
     }
 
     fn given_up(&self, advisory: Advisory, message: StreamMessage) -> GivenUp {
@@ -208,11 +242,10 @@ impl Sweeper {
         GivenUp { advisory, backfill, message, job_id }
     }
 
-    async fn has_end(&self, job: &GivenUp) -> Result<bool, BrokerError> {
+    /// Where the job's letter is, if it has one.
+    async fn letter_of(&self, job: &GivenUp) -> Result<Option<u64>, BrokerError> {
         let Advisory { stream, stream_seq, .. } = &job.advisory;
-        let letter =
-            self.letters.find(stream, *stream_seq, job.backfill.as_deref(), job.message.time).await?;
-        Ok(letter.is_some() || self.has_result(job).await?)
+        self.letters.find(stream, *stream_seq, job.backfill.as_deref(), job.message.time).await
     }
 
     async fn has_result(&self, job: &GivenUp) -> Result<bool, BrokerError> {

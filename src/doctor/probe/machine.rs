@@ -4,9 +4,9 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::gpu::{BUILD, Gpus, Nvidia};
+use super::gpu::{self, BUILD};
 use super::{blocking, printed};
-use crate::config::Config;
+use crate::config::Settings;
 use crate::doctor::judge::machine::{GpuFacts, MachineFacts};
 
 /// How long another program may take to tell of the clock.
@@ -15,12 +15,11 @@ const CLOCK_LIMIT: Duration = Duration::from_secs(3);
 const GROUPS: &str = "/sys/fs/cgroup";
 
 /// Looks at memory, cores, GPUs, limits and the clock.
-pub async fn look(config: &Config, limit: Duration) -> MachineFacts {
-    let library =
-        config.entries().find(|(key, _)| *key == "gpu.library").map(|(_, entry)| entry.text.clone());
-    let nvidia = Nvidia { library: library.filter(|library| library != "auto" && library != "none") };
+pub async fn look(settings: &Settings, limit: Duration) -> MachineFacts {
+    let (library, visible) = (settings.gpu.library.clone(), std::env::var("CUDA_VISIBLE_DEVICES").ok());
+    let gpus = move || gpu::look(&library, visible.as_deref());
     let (files, seen, is_clock_kept) =
-        tokio::join!(blocking(limit, files), blocking(limit, move || nvidia.look()), is_clock_kept());
+        tokio::join!(blocking(limit, files), blocking(limit, gpus), is_clock_kept());
     let seen = seen.unwrap_or_else(|| Err("the driver's library does not answer in time".to_owned()));
     MachineFacts { is_clock_kept, gpus: GpuFacts { build: BUILD, seen }, ..files.unwrap_or_default() }
 }

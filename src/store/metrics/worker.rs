@@ -31,14 +31,14 @@ pub struct GpuSampleRow {
     pub sampled_at: OffsetDateTime,
 }
 
-/// A worker wrote a dead letter: a row of `dead_letters`.
+/// A dead letter, as it lies in its stream: a row of `dead_letters`. By `sequence` and `created_at` it is known again.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeadLetterRow {
     /// The job; absent if the message could not be read.
     pub job_id: Option<String>,
     /// The restaurant; absent if the message could not be read.
     pub restaurant_id: Option<String>,
-    /// Which worker gave it up.
+    /// Which worker wrote it.
     pub worker: String,
     /// The lane it came in.
     pub lane: Lane,
@@ -48,7 +48,7 @@ pub struct DeadLetterRow {
     pub sequence: u64,
     /// How often the server had delivered it.
     pub deliveries: u64,
-    /// When (UTC).
+    /// The letter's date (UTC).
     pub created_at: OffsetDateTime,
 }
 

@@ -1,4 +1,4 @@
-//! The spans of one job in one worker.
+//! The spans of one job in one process.
 //!
 //! ```text
 //! process LANE ─┬─ wait                    in the worker, for a slot
@@ -8,6 +8,8 @@
 //!               │                   └─ decode    to the last one
 //!               └─ publish STREAM
 //! ```
+//!
+//! A job of a file, `analyze`, has not waited for anybody, and its result is not published: its last part is `write`.
 
 use std::time::Duration;
 
@@ -31,11 +33,9 @@ pub struct JobTimeline<'a> {
     pub place: TraceContext,
     /// The producer's, if it told of one.
     pub parent: Option<TraceContext>,
-    /// The lane it came in.
-    pub lane: Lane,
-    /// How often the server has delivered it.
-    pub delivered: u64,
-    /// When the worker received it.
+    /// How it came and where its result went; absent if both are files.
+    pub queued: Option<Queued>,
+    /// When it was received.
     pub arrived: Duration,
     /// When its run began.
     pub begun: Duration,
@@ -43,12 +43,21 @@ pub struct JobTimeline<'a> {
     pub selected: Option<Interval>,
     /// Its requests; those that failed have no times.
     pub requests: &'a [RequestRecord],
-    /// When its result was published.
+    /// When its result was published, or written.
     pub published: Interval,
-    /// The stream of the result.
-    pub stream: &'static str,
     /// The result.
     pub result: &'a AnalysisResult,
+}
+
+/// A job's way through the queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Queued {
+    /// The lane it came in.
+    pub lane: Lane,
+    /// How often the server has delivered it.
+    pub delivered: u64,
+    /// The stream of its result.
+    pub stream: &'static str,
 }
 
 /// The job's spans, its own first. Pure but for the ids.
@@ -59,28 +68,41 @@ pub fn job(timeline: &JobTimeline<'_>, anchor: Anchor, random: &mut fastrand::Rn
     let shown = answered().count().min(MOST_REQUESTS);
     tree.spans.push(root(timeline, anchor, whole, timeline.requests.len() - shown));
     let place = timeline.place;
-    tree.add(place, whole, "wait", Interval { from: timeline.arrived, to: timeline.begun });
+    if timeline.queued.is_some() {
+        tree.add(place, whole, "wait", Interval { from: timeline.arrived, to: timeline.begun });
+    }
     if let Some(selected) = timeline.selected {
         tree.add(place, whole, "select", selected);
     }
     for record in answered().take(MOST_REQUESTS) {
         tree.request(place, whole, record, &timeline.result.model.name);
     }
-    let publish = tree.add(place, whole, format!("publish {}", timeline.stream), timeline.published);
-    publish.kind = SpanKind::Producer;
-    publish.attributes = messaging(timeline.stream, Operation::Publish.name()).to_vec();
+    if let Some(Queued { stream, .. }) = timeline.queued {
+        let publish = tree.add(place, whole, format!("publish {stream}"), timeline.published);
+        publish.kind = SpanKind::Producer;
+        publish.attributes = messaging(stream, Operation::Publish.name()).to_vec();
+    } else {
+        tree.add(place, whole, "write", timeline.published);
+    }
     tree.spans
 }
 
 fn root(timeline: &JobTimeline<'_>, anchor: Anchor, whole: Interval, without_spans: usize) -> Span {
-    let (lane, result) = (timeline.lane, timeline.result);
-    let mut attributes = messaging(lane.name(), "process").to_vec();
+    let result = timeline.result;
+    let mut attributes = Vec::new();
+    let (name, kind) = match timeline.queued {
+        Some(Queued { lane, delivered, .. }) => {
+            attributes.extend(messaging(lane.name(), "process"));
+            attributes.push(KeyValue::new(attribute::DELIVERED, delivered as i64));
+            (format!("process {lane}").into(), SpanKind::Consumer)
+        }
+        None => ("analyze".into(), SpanKind::Internal),
+    };
     attributes.extend([
         KeyValue::new(attribute::JOB, result.job_id.clone()),
         KeyValue::new(attribute::RESTAURANT, result.restaurant_id.clone()),
         KeyValue::new(attribute::OUTCOME, result.outcome.status()),
         KeyValue::new(attribute::REVIEWS, i64::from(result.usage.reviews)),
-        KeyValue::new(attribute::DELIVERED, timeline.delivered as i64),
         KeyValue::new(attribute::TOKENS, result.usage.worked_tokens() as i64),
         KeyValue::new(attribute::REQUESTS, timeline.requests.len() as i64),
     ]);
@@ -91,8 +113,8 @@ fn root(timeline: &JobTimeline<'_>, anchor: Anchor, whole: Interval, without_spa
         place: timeline.place,
         parent: timeline.parent,
         is_parent_remote: timeline.parent.is_some(),
-        name: format!("process {lane}").into(),
-        kind: SpanKind::Consumer,
+        name,
+        kind,
         start: anchor.at(whole.from),
         end: anchor.at(whole.to),
         attributes,
@@ -205,14 +227,12 @@ mod tests {
         JobTimeline {
             place: producer.child(&mut fastrand::Rng::with_seed(10)),
             parent: Some(producer),
-            lane: Lane::Live,
-            delivered: 1,
+            queued: Some(Queued { lane: Lane::Live, delivered: 1, stream: "ANALYSIS_RESULTS" }),
             arrived: ms(1000),
             begun: ms(1100),
             selected: Some(between(1100, 1200)),
             requests,
             published: between(2000, 2050),
-            stream: "ANALYSIS_RESULTS",
             result,
         }
     }
@@ -245,6 +265,19 @@ mod tests {
                 ("publish ANALYSIS_RESULTS", 50),
             ]
         );
+    }
+
+    #[test]
+    fn a_job_of_a_file_is_told_without_a_queue() {
+        let (requests, result) = ([answered(1200, 1300, 1500, 1900)], sample::english());
+        let timeline = JobTimeline { queued: None, parent: None, ..timeline(&requests, &result) };
+        let spans = spans(&timeline);
+        assert_eq!((&*spans[0].name, &spans[0].kind), ("analyze", &SpanKind::Internal));
+        let names: Vec<&str> = children(&spans, &spans[0]).iter().map(|span| &*span.name).collect();
+        assert_eq!(names, ["select", "request facts", "write"]);
+        let told = spans.iter().flat_map(|span| &span.attributes).map(|attribute| attribute.key.as_str());
+        let of_a_queue = |name: &str| name.starts_with("messaging.") || name == attribute::DELIVERED;
+        assert_eq!(told.filter(|name| of_a_queue(name)).count(), 0);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 #[cfg(feature = "llama")]
 use std::path::PathBuf;
 
+pub mod collector;
 pub mod fleet;
 pub mod nvml;
 pub mod yaml;

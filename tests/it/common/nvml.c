@@ -5,10 +5,11 @@
  * that is in the file, and says in a file ANSWERS.hangs that it is under way.
  *
  *   init=!9                   nvmlInit_v2 fails
+ *   driver=550.54
  *   count=2
  *   0.uuid=GPU-a              0.name=Stand-in
  *   0.utilization=37          percent
- *   0.memory=1000 8000        used and total bytes
+ *   0.memory=1000 8000 500    used and total bytes, and those that the driver keeps for itself (0 if left out)
  *   0.power=251000            milliwatts
  *   0.temperature=61
  *
@@ -109,6 +110,10 @@ int nvmlShutdown(void) {
     return SUCCESS;
 }
 
+int nvmlSystemGetDriverVersion(char *to, unsigned size) {
+    return users ? value("driver", to, size) : UNINITIALIZED;
+}
+
 int nvmlDeviceGetCount_v2(unsigned *to) {
     *to = (unsigned)count();
     return users ? SUCCESS : UNINITIALIZED;
@@ -156,5 +161,8 @@ int nvmlDeviceGetMemoryInfo_v2(void *device, struct memory *to) {
     int code = of(device, "memory", text, sizeof text);
     if (to->version != (sizeof *to | 2u << 24)) return VERSION;
     if (code != SUCCESS) return code;
-    return sscanf(text, "%llu %llu", &to->used, &to->total) == 2 ? SUCCESS : INVALID;
+    to->reserved = 0;
+    if (sscanf(text, "%llu %llu %llu", &to->used, &to->total, &to->reserved) < 2) return INVALID;
+    to->free = to->total - to->used - to->reserved;
+    return SUCCESS;
 }

@@ -68,5 +68,5 @@ pub fn gpus(count: u32) -> String {
             "{n}.uuid=GPU-{n}{n}\n{n}.name=Stand-in {n}\n{n}.utilization=0\n{n}.memory=1000 8000\n{n}.power=251500\n{n}.temperature=61\n"
         )
     };
-    format!("count={count}\n") + &(0..count).map(gpu).collect::<String>()
+    format!("driver=550.54\ncount={count}\n") + &(0..count).map(gpu).collect::<String>()
 }

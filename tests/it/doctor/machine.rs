@@ -8,6 +8,7 @@ use std::process::Command;
 
 use maitred_testkit::Maitred;
 
+use crate::common::nvml::{Nvml, gpus};
 use crate::doctor::{ask, plain};
 
 /// Without servers: what fails of them is left out of account.
@@ -81,6 +82,29 @@ fn a_model_that_is_missing_is_told_with_the_command_that_fetches_it() {
     let found = told.failed("model.embedding_missing", "all-minilm-l6-v2", "fetch one");
     assert_eq!(found["command"], "maitred model fetch all-minilm-l6-v2");
     assert_eq!(told.status("memory"), "skipped", "nobody knows what it needs");
+}
+
+#[test]
+fn gpus_that_nothing_uses_are_told_as_far_as_the_engine_would_see_them() {
+    let Some(nvml) = Nvml::build() else { return };
+    nvml.answer(&gpus(2));
+    let folder = tempfile::tempdir().unwrap();
+    let maitred = alone(folder.path())
+        .set("engine.backend", "llama")
+        .set("models.dir", folder.path().display())
+        .set("gpu.library", nvml.library().display());
+    let unused = |maitred: &Maitred| ask(maitred).found("gpu.unused")["saw"].as_str().unwrap().to_owned();
+    assert_eq!(unused(&maitred), "Stand-in 0 and Stand-in 1");
+    let shown = |value: &str| maitred.clone().environment("CUDA_VISIBLE_DEVICES", value);
+    assert_eq!(unused(&shown("1")), "Stand-in 1");
+    assert_eq!(ask(&shown("-1")).codes(&["gpu"]), [""; 0]);
+    // One that is asked for and cannot be seen has its reason from the driver.
+    nvml.answer("init=!9\n");
+    assert_eq!(ask(&maitred).codes(&["gpu"]), [""; 0]);
+    let told = ask(&maitred.clone().set("engine.gpu_layers", "all"));
+    let found = told.findings().iter().find(|finding| finding["check"] == "gpu").unwrap();
+    assert_eq!(found["status"], "fail", "{found:#}");
+    assert!(found["saw"].as_str().unwrap().contains("driver"), "{found:#}");
 }
 
 #[test]

@@ -1,14 +1,16 @@
 //! Dead letters over a real server: what is written, listed, replayed and dropped, and what the server gives up.
 
 use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_nats::jetstream::AckKind;
 use async_nats::jetstream::consumer::{Consumer, pull};
 use futures_util::StreamExt;
+use futures_util::future::try_join_all;
 use maitred::broker::dead_letter::Filter;
 use maitred::broker::names;
-use maitred::broker::nats::{DeadLetterError, DeadLetters, Sweeper, Swept};
+use maitred::broker::nats::{DeadLetterError, DeadLetters, Sweeper, Swept, Written};
 use maitred::broker::wire::{DeadLetter, Reason};
 use maitred::job::Limits;
 use maitred::scheduler::Lane;
@@ -57,8 +59,8 @@ async fn listed(letters: &DeadLetters) -> Vec<u64> {
 async fn a_letter_that_is_written_twice_is_kept_once_and_another_backfills_is_another() {
     let Some(ground) = Ground::new().await else { return };
     let letters = DeadLetters::new(&ground.broker);
-    letters.put(&letter(5, "r", "malformed", BAD)).await.unwrap();
-    letters.put(&letter(5, "r", "malformed", BAD)).await.unwrap();
+    let put = async || letters.put(&letter(5, "r", "malformed", BAD)).await.unwrap();
+    assert_eq!((put().await, put().await), (Written::Stored, Written::Before(1)));
     assert_eq!(listed(&letters).await, [1]);
     let replayed = DeadLetter { backfill: Some("b".into()), ..letter(5, "r", "malformed", BAD) };
     letters.put(&replayed).await.unwrap();
@@ -220,7 +222,7 @@ async fn impatient() -> Option<(Ground, Sweeper, DeadLetters)> {
 
 /// Takes the job and hands it back until the server gives it up: after two deliveries, or more if it was killed before
 /// it had noted the last one.
-async fn give_up(ground: &Ground) {
+pub async fn give_up(ground: &Ground) {
     let consumer = ground.consumer(&names::lane_consumer(Lane::Live)).await;
     for _ in 0..2 {
         let job = ground.pull(&names::lane_consumer(Lane::Live)).await;
@@ -229,6 +231,22 @@ async fn give_up(ground: &Ground) {
     // A job that was handed back is given up when the next one is asked for.
     while let Some(job) = consumer.fetch().max_messages(1).messages().await.unwrap().next().await {
         job.unwrap().double_ack_with(AckKind::Nak(None)).await.unwrap();
+    }
+}
+
+/// Says so many times more what the server has said of this job, which it gave up.
+pub async fn say_again(ground: &Ground, job: u64, times: usize) {
+    let stream = ground.context.get_stream(names::ADVISORIES_STREAM).await.unwrap();
+    let said = until("an advisory of the job", async || {
+        let last = stream.get_info().await.unwrap().state.last_sequence;
+        let said = stream.get_raw_message(last).await.ok()?;
+        let advisory: serde_json::Value = serde_json::from_slice(&said.payload).unwrap();
+        (advisory["stream_seq"] == job).then_some(said)
+    })
+    .await;
+    for _ in 0..times {
+        let again = ground.context.publish(said.subject.clone(), said.payload.clone()).await.unwrap();
+        again.await.unwrap();
     }
 }
 
@@ -276,6 +294,56 @@ async fn what_is_gone_or_has_an_end_already_gets_no_letter() {
     letters.put(&letter(refused, "refused", "malformed", b"{}")).await.unwrap();
     assert_eq!(sweep(&sweeper).await, [Swept::Ended]);
     assert_eq!(listed(&letters).await, [1], "only the worker's own");
+}
+
+#[tokio::test]
+async fn of_several_sweepers_at_once_one_counts_the_letter_and_all_tell_the_one_that_is_stored() {
+    let Some((ground, _, letters)) = impatient().await else { return };
+    let sequence = ground.submit(Lane::Live, "r").await;
+    give_up(&ground).await;
+    // More than one of them takes at a time.
+    say_again(&ground, sequence, 39).await;
+    let told = Arc::<Mutex<Vec<(DeadLetter, Written)>>>::default();
+    let sweeping = (0..3).map(|n| {
+        let told = Arc::clone(&told);
+        let sweeper = Sweeper::new(&ground.broker, format!("w-{n}"), Limits::default());
+        let sweeper =
+            sweeper.telling(move |letter, written| told.lock().unwrap().push((letter.clone(), written)));
+        tokio::spawn(async move { sweeper.once().await.unwrap() })
+    });
+    let swept: Vec<Swept> = try_join_all(sweeping).await.unwrap().concat();
+    // What takes longer than its lease comes again, too.
+    assert!(swept.len() >= 40, "{swept:?}");
+    assert_eq!(letters.count().await.unwrap(), 1);
+    assert_eq!(swept.iter().filter(|swept| **swept == Swept::Letter).count(), 1, "{swept:?}");
+    let stored = letters.get(1).await.unwrap();
+    let told = std::mem::take(&mut *told.lock().unwrap());
+    assert_eq!(told.len(), swept.len());
+    assert!(told.iter().all(|(letter, _)| *letter == stored), "{told:#?}");
+    assert_eq!(told.iter().filter(|(_, written)| *written == Written::Stored).count(), 1);
+}
+
+#[tokio::test]
+async fn a_letter_that_was_written_and_not_told_is_told_when_the_advisory_comes_again() {
+    let Some((ground, sweeper, letters)) = impatient().await else { return };
+    let sequence = ground.submit(Lane::Live, "r").await;
+    give_up(&ground).await;
+    // Whoever wrote it was gone before it could tell.
+    let mut gone = letter(sequence, "r", "max_deliveries", b"{}");
+    gone.worker = "w-gone".to_owned();
+    assert_eq!(letters.put(&gone).await.unwrap(), Written::Stored);
+    let told = Arc::<Mutex<Vec<(DeadLetter, Written)>>>::default();
+    let telling = Arc::clone(&told);
+    let sweeper =
+        sweeper.telling(move |letter, written| telling.lock().unwrap().push((letter.clone(), written)));
+    assert_eq!(sweep(&sweeper).await, [Swept::Ended]);
+    assert_eq!(*told.lock().unwrap(), [(gone, Written::Before(1))]);
+    // Nor is it, if the job has a result by then: the letter goes.
+    publish_result(&ground, "r").await;
+    say_again(&ground, sequence, 1).await;
+    assert_eq!(sweep(&sweeper).await, [Swept::Ended]);
+    assert_eq!(letters.count().await.unwrap(), 0);
+    assert_eq!(told.lock().unwrap().len(), 1);
 }
 
 #[tokio::test]

@@ -1,8 +1,7 @@
 //! Metrics, traces and the log line of real workers over real servers.
 
-mod collector;
 mod log;
 mod metrics;
 mod outage;
-mod scrape;
+pub mod scrape;
 mod traces;

@@ -1,13 +1,18 @@
 //! What a fleet leaves in Postgres, and what `maitred report` makes of it.
 
 use async_nats::HeaderMap;
+use async_nats::jetstream::consumer::pull;
 use maitred::broker::names;
+use maitred::broker::nats::Sweeper;
+use maitred::job::Limits;
 use maitred::scheduler::Lane;
 use maitred_testkit::{LIMIT, Postgres};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
+use crate::fleet::dlq::{give_up, say_again};
 use crate::fleet::ground::until;
+use crate::fleet::telemetry::scrape::Scrape;
 use crate::fleet::worker_faults::team::{Team, job_of};
 
 fn of_epoch(id: &str, epoch: u64) -> Value {
@@ -59,6 +64,69 @@ async fn a_report_tells_what_became_of_every_job_and_what_a_worker_took() {
     team.program.run(&["report", "--html", "report.html"]).ended(0);
     let page = std::fs::read_to_string(team.folder.path().join("report.html")).unwrap();
     assert!(page.starts_with("<!doctype html>") && page.contains("w-1") && page.contains("<svg"), "{page}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_that_the_server_gave_up_is_one_row_and_counted_once_however_many_workers_sweep() {
+    let Some(postgres) = Postgres::start() else { return };
+    let change = |program: maitred_testkit::Maitred| {
+        program.set("postgres.url", postgres.url()).set("nats.max_deliver", 2)
+    };
+    let Some(team) = Team::new(change).await else { return };
+    team.program.run(&["init"]).ended(0);
+    // Somebody takes a job again and again, writes its letter in the end, and dies before anything else.
+    let before = team.ground.submit(Lane::Live, "before").await;
+    give_up(&team.ground).await;
+    let gone = Sweeper::new(&team.ground.broker, "w-gone", Limits::default());
+    until("its letter", async || Some(gone.once().await.unwrap()).filter(|swept| !swept.is_empty())).await;
+    say_again(&team.ground, before, 3).await;
+    // The server's word of another one comes to several workers.
+    let now = team.ground.submit(Lane::Live, "now").await;
+    give_up(&team.ground).await;
+    // More than one of them takes at a time.
+    say_again(&team.ground, now, 39).await;
+
+    let mut workers: Vec<_> = ["w-1", "w-2", "w-3"].map(|name| team.start(name)).into();
+    for worker in &mut workers {
+        worker.wait_ready();
+    }
+    until("all advisories are swept", async || {
+        let stream = team.ground.context.get_stream(names::ADVISORIES_STREAM).await.unwrap();
+        let mut sweeper = stream.get_consumer::<pull::Config>(names::SWEEPER).await.unwrap();
+        let state = sweeper.info().await.unwrap();
+        (state.num_pending == 0 && state.num_ack_pending == 0).then_some(())
+    })
+    .await;
+    let counted = |name: &str, labels: &[&str]| -> f64 {
+        workers.iter().map(|worker| Scrape::of(worker).sum(name, labels)).sum()
+    };
+    // What the one that died had counted died with it.
+    assert_eq!(counted("maitred_dead_letters_total", &["reason=\"max_deliveries\""]) as u64, 1);
+    assert_eq!(counted("maitred_dead_letters_total", &[]) as u64, 1);
+    assert_eq!(counted("messaging_client_sent_messages_total", &["ANALYSIS_DLQ"]) as u64, 1);
+    for worker in &mut workers {
+        worker.signal(Signal::SIGTERM);
+        assert_eq!(worker.wait_code(), 0);
+    }
+    let rows = postgres.sql(
+        "SELECT job_id, restaurant_id, worker, lane, reason, sequence, deliveries,
+                round(extract(epoch FROM created_at) * 1000000)::bigint
+         FROM dead_letters ORDER BY sequence",
+    );
+    let letters = team.dead_letters().await;
+    assert_eq!((letters[0].worker.as_str(), letters[0].delivered), ("w-gone", 2));
+    let told = letters.iter().map(|letter| {
+        let (job, restaurant) = (letter.job_id.as_deref().unwrap(), letter.restaurant_id.as_deref().unwrap());
+        format!(
+            "{job}|{restaurant}|{}|live|max_deliveries|{}|{}|{}",
+            letter.worker,
+            letter.sequence,
+            letter.delivered,
+            letter.at.unix_timestamp_nanos() / 1000
+        )
+    });
+    assert_eq!(rows.lines().collect::<Vec<_>>(), told.collect::<Vec<_>>());
+    assert_eq!(letters.len(), 2);
 }
 
 #[tokio::test(flavor = "multi_thread")]

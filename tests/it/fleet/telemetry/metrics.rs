@@ -14,8 +14,8 @@ use opentelemetry_proto::tonic::metrics::v1::metric::Data;
 use opentelemetry_proto::tonic::metrics::v1::number_data_point::Value as Number;
 use serde_json::Value;
 
-use super::collector::Collector;
 use super::scrape::Scrape;
+use crate::common::collector::{Collector, assert_known};
 use crate::fleet::ground::until;
 use crate::fleet::worker_faults::team::{Team, job, long_job};
 
@@ -182,14 +182,7 @@ fn names_no_restaurant(scrape: &Scrape) {
 #[track_caller]
 fn collector_has_the_same(collector: &Collector, tokens: u64) {
     let metrics = collector.last_metrics("w-1").expect("metrics of the worker");
-    for metric in &metrics {
-        assert!(!metric.unit.is_empty() && !metric.description.is_empty(), "{}", metric.name);
-        assert!(
-            CATALOGUE.iter().any(|known| known.name == metric.name),
-            "{} is in no catalogue",
-            metric.name
-        );
-    }
+    assert_known(&metrics);
     let counted = metrics.iter().find(|metric| metric.name == names::TOKENS.name).unwrap();
     let Some(Data::Sum(sum)) = &counted.data else { panic!("{counted:?} is no sum") };
     assert!(sum.is_monotonic);

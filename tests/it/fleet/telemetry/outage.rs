@@ -6,8 +6,8 @@ use std::time::Duration;
 use maitred_testkit::{Mode, Port, Proxy};
 use nix::sys::signal::Signal;
 
-use super::collector::Collector;
 use super::scrape::Scrape;
+use crate::common::collector::Collector;
 use crate::fleet::worker_faults::team::{Member, Team};
 
 const LIMIT: Duration = Duration::from_mins(3);

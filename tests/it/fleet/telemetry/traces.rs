@@ -7,7 +7,7 @@ use opentelemetry_proto::tonic::trace::v1::Span;
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use serde_json::json;
 
-use super::collector::{Collector, Sent, text};
+use crate::common::collector::{Collector, Sent, text};
 use crate::fleet::worker_faults::team::{Team, long_job};
 
 /// One restaurant with so many reviews, as `maitred submit` reads it.

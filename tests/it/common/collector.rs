@@ -9,6 +9,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, header};
 use axum::response::IntoResponse;
 use axum::routing::post;
+use maitred::telemetry::names::CATALOGUE;
 use opentelemetry_proto::tonic::collector::metrics::v1::{
     ExportMetricsServiceRequest, ExportMetricsServiceResponse,
 };
@@ -18,6 +19,8 @@ use opentelemetry_proto::tonic::collector::trace::v1::{
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue};
 use opentelemetry_proto::tonic::metrics::v1::Metric;
+use opentelemetry_proto::tonic::metrics::v1::metric::Data;
+use opentelemetry_proto::tonic::metrics::v1::number_data_point::Value as Number;
 use opentelemetry_proto::tonic::resource::v1::Resource;
 use opentelemetry_proto::tonic::trace::v1::Span;
 use prost::Message;
@@ -59,7 +62,7 @@ impl Collector {
         Self { at, kept, serving }
     }
 
-    /// What a worker is told.
+    /// What a process is told.
     pub fn url(&self) -> String {
         format!("http://{}", self.at)
     }
@@ -118,5 +121,27 @@ pub fn text(attributes: &[KeyValue], key: &str) -> Option<String> {
     match &found.value {
         Some(AnyValue { value: Some(Value::StringValue(text)) }) => Some(text.clone()),
         _ => None,
+    }
+}
+
+/// A counter's series: their labels, and what was counted.
+pub fn counted(metrics: &[Metric], name: &str) -> Vec<(Vec<KeyValue>, f64)> {
+    let metric = metrics.iter().find(|metric| metric.name == name);
+    let Some(Data::Sum(sum)) = metric.and_then(|metric| metric.data.as_ref()) else { return Vec::new() };
+    let value = |number| match number {
+        Some(Number::AsInt(count)) => count as f64,
+        Some(Number::AsDouble(count)) => count,
+        None => f64::NAN,
+    };
+    sum.data_points.iter().map(|point| (point.attributes.clone(), value(point.value))).collect()
+}
+
+/// Whether all of them stand in the catalogue, each with a unit and a meaning.
+#[track_caller]
+pub fn assert_known(metrics: &[Metric]) {
+    for metric in metrics {
+        assert!(!metric.unit.is_empty() && !metric.description.is_empty(), "{}", metric.name);
+        let known = CATALOGUE.iter().any(|known| known.name == metric.name);
+        assert!(known, "{} is in no catalogue", metric.name);
     }
 }
