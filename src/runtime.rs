@@ -24,6 +24,9 @@ pub use self::llama::{Loaded, load};
 /// Sequences set aside for pinned prompt heads: polarity and claim, for two languages.
 pub(crate) const PREFIXES: u16 = 4;
 
+/// Tokens of a text that are embedded at most; the models that we know read 512.
+pub(crate) const EMBED_TEXT_TOKENS: u32 = 1024;
+
 /// The embedding models that "auto" stands for, each with the language that it is for.
 pub(crate) const EMBEDDERS: [(Language, &str); 2] =
     [(Language::En, "all-minilm-l6-v2"), (Language::Ko, "multilingual-e5-small")];

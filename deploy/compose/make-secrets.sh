@@ -32,3 +32,5 @@ for role in owner writer reader; do
     password "postgres_${role}_password"
     secret "postgres_${role}_url" "postgres://maitred_$role:$(<"$folder/postgres_${role}_password")@postgres:5432/maitred"
 done
+
+password grafana_admin_password

@@ -34,7 +34,7 @@ pub struct EngineSettings {
     pub context_cells: u32,
     /// Tokens in one decode call at most.
     pub batch_tokens: u32,
-    /// Tokens in one call of the embedding model at most.
+    /// Tokens up to which texts are put into one call of the embedding model.
     pub embed_batch_tokens: u32,
     /// CPU threads; `None`: all cores.
     pub threads: Option<NonZeroU32>,

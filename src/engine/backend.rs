@@ -74,7 +74,8 @@ pub trait Embedder {
     fn dimensions(&self) -> usize;
     /// Greatest tokens of one text; longer ones are cut, the closing token kept.
     fn max_text_tokens(&self) -> usize;
-    /// Tokens of one call.
+    /// Tokens up to which texts are put into one call; a longer text has a call of its own. Attention within a call
+    /// spans all its texts, most of it masked away: its cost per token grows with the call.
     fn batch_tokens(&self) -> usize;
     /// Texts of one call.
     fn batch_texts(&self) -> usize;

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::{EMBEDDERS, PREFIXES, StartError, policy, step_log, watched};
+use super::{EMBED_TEXT_TOKENS, EMBEDDERS, PREFIXES, StartError, policy, step_log, watched};
 use crate::analysis::pack::LanguagePack;
 use crate::analysis::reader::{EmbedderInfo, ModelIdentity, ReadSettings, Reader};
 use crate::config::Settings;
@@ -181,6 +181,7 @@ fn llama_config(
             offload_kqv: engine.offload_kqv,
         },
         embedding: EmbeddingSettings {
+            text_tokens: EMBED_TEXT_TOKENS,
             batch_tokens: engine.embed_batch_tokens,
             batch_texts: EMBED_TEXTS,
             threads,

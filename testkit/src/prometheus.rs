@@ -74,16 +74,22 @@ fn is_ready(port: u16) -> bool {
     http_get(port, "/-/ready").is_ok_and(|(status, _)| status == 200)
 }
 
+/// How the deployed file finds its targets.
+const FOUND: &str = r#"dns_sd_configs:
+      - names: ["worker"]
+        type: A
+        port: 8080
+"#;
+
 /// The file that is deployed, with other targets and intervals.
 fn render(targets: &[String]) -> String {
     let file = repository().join("deploy/prometheus");
     let text = std::fs::read_to_string(file.join("prometheus.yml")).unwrap();
-    let deployed = "[\"127.0.0.1:8080\"]";
     assert!(
-        text.contains(deployed) && text.contains("- rules/"),
+        text.contains(FOUND) && text.contains("- rules/"),
         "deploy/prometheus/prometheus.yml was changed"
     );
-    text.replacen(deployed, &format!("{targets:?}"), 1)
+    text.replacen(FOUND, &format!("static_configs:\n      - targets: {targets:?}\n"), 1)
         .replace("- rules/", &format!("- {}/rules/", file.display()))
         .replace("_interval: 15s", &format!("_interval: {INTERVAL}"))
 }

@@ -2,5 +2,6 @@
 //! start its servers against the real servers.
 
 mod file;
+mod monitoring;
 mod rules;
 mod starting;

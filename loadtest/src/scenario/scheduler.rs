@@ -5,7 +5,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use clap::Args;
+use clap::{Args, ValueEnum};
 use fastrand::Rng;
 use maitred::config::Settings;
 use maitred::runtime::{self, Loaded};
@@ -52,9 +52,42 @@ pub struct Options {
     /// Longest time to first token that counts as good service, in seconds; without it, the setting's
     #[arg(long)]
     sla: Option<f64>,
+    /// Orders to run, in this order
+    #[arg(long, value_enum, value_delimiter = ',', default_values = ["fifo", "shortest", "ours"])]
+    orders: Vec<Contender>,
     /// Leave the finite drain under each order out
     #[arg(long)]
     no_drain: bool,
+}
+
+/// An order that is run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Contender {
+    /// First come first served
+    Fifo,
+    /// Shortest first
+    Shortest,
+    /// Shortest first with a bound on waiting
+    Ours,
+}
+
+impl Contender {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Fifo => "fifo",
+            Self::Shortest => "shortest first",
+            Self::Ours => "ours",
+        }
+    }
+
+    /// Its λ, where ours has this one.
+    fn lambda(self, ours: f64) -> f64 {
+        match self {
+            Self::Fifo => 0.0,
+            Self::Shortest => SHORTEST,
+            Self::Ours => ours,
+        }
+    }
 }
 
 /// An order and how it did.
@@ -107,10 +140,10 @@ pub async fn run(common: &Common, options: &Options) -> anyhow::Result<()> {
     let mut rng = Rng::with_seed(common.seed);
     let mut trace = jobs::mixed(&restaurants, &mix, options.jobs, &mut rng)?;
     let ours = options.lambda.unwrap_or(settings.scheduler.lambda);
-    let orders = [("fifo", 0.0), ("shortest first", SHORTEST), ("ours", ours)];
+    let orders: Vec<_> = options.orders.iter().map(|order| (order.name(), order.lambda(ours))).collect();
     let sla = options.sla.unwrap_or(settings.goodput.ttft.as_secs_f64());
     let mut drains = Vec::new();
-    for (name, lambda) in orders.iter().rev().take(if options.no_drain { 1 } else { 3 }) {
+    for (name, lambda) in orders.iter().rev().take(if options.no_drain { 1 } else { orders.len() }) {
         let run = work(&mut loaded, &settings, *lambda, &trace).await?;
         say(&format!("drain, {name}: {} jobs in {:.1} s", trace.len(), run.wall))?;
         drains.push((*lambda, run.wall));

@@ -90,9 +90,9 @@ const VARIANTS: [(&str, Change); 22] = [
         config.context.threads = 1;
         config.embedding.threads = 1;
     }),
-    ("embedding batch of 256", |_, config| config.embedding.batch_tokens = 256),
-    ("embedding batch of 512", |_, config| config.embedding.batch_tokens = 512),
-    ("embedding batch of 2048", |_, config| config.embedding.batch_tokens = 2048),
+    ("embedding calls of 32", |_, config| config.embedding.batch_tokens = 32),
+    ("embedding calls of 256", |_, config| config.embedding.batch_tokens = 256),
+    ("embedding calls of 1024", |_, config| config.embedding.batch_tokens = 1024),
     ("groups of 300 tokens", |settings, _| settings.analysis.group_tokens = 300),
     ("groups of 1000 tokens", |settings, _| settings.analysis.group_tokens = 1000),
     ("groups of 10000 tokens", |settings, _| settings.analysis.group_tokens = 10_000),

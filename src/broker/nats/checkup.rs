@@ -34,7 +34,7 @@ pub async fn check_up(settings: &NatsSettings) -> Result<NatsFacts, Obstacle> {
     let broker = Broker::connect(settings, NAME).await.map_err(|error| obstacle(&error))?;
     let info = broker.client.try_server_info().ok_or_else(|| obstacle(&BrokerError::Away))?;
     // First: what is forbidden is not answered, and waiting for each answer would take minutes.
-    let rights = rights(settings).await;
+    let rights = Box::pin(rights(settings)).await;
     let may = |part: &str| {
         rights.as_ref().is_ok_and(|rights| rights.iter().all(|r| r.allowed || !r.name.contains(part)))
     };
@@ -55,7 +55,7 @@ pub async fn check_up(settings: &NatsSettings) -> Result<NatsFacts, Obstacle> {
         is_supported: broker.require_version().is_ok(),
         version: info.version,
         max_payload: info.max_payload as u64,
-        round_trip: if asks { Box::pin(fastest_round_trip(&broker)).await } else { None },
+        round_trip: if asks { fastest_round_trip(&broker).await } else { None },
         skew: if !is_off && may(".INFO.") { broker.skew().await } else { None },
         rights: rights.map_err(|error| error.to_string()),
         plan,

@@ -6,7 +6,7 @@ use crate::config::{EngineKind, Settings};
 use crate::doctor::catalogue as known;
 use crate::doctor::finding::{Check, Finding};
 use crate::engine::fit::{ContextNeed, Device, Gpu, ModelFacts, Need, Placement, Shortfall, names};
-use crate::runtime::PREFIXES;
+use crate::runtime::{EMBED_TEXT_TOKENS, PREFIXES};
 
 /// Connections to servers and files of models take dozens; a client that connects to health takes one each.
 const FILES: u64 = 1024;
@@ -91,7 +91,7 @@ fn need(models: &ModelsFacts, settings: &Settings) -> Option<Need> {
     let layers = if on_cpu { u64::MAX } else { u64::from(engine.gpu_layers) };
     let alone = Need::new(language.needs, context, layers);
     let embedders = models.embeddings.iter().filter_map(|(_, model)| model.as_ref().ok());
-    let tokens = u64::from(engine.embed_batch_tokens);
+    let tokens = u64::from(engine.embed_batch_tokens.max(EMBED_TEXT_TOKENS));
     Some(embedders.fold(alone, |need, FoundModel { needs, .. }| need.with_embedder(*needs, tokens)))
 }
 

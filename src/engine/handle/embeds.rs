@@ -93,9 +93,10 @@ fn refuse(job: EmbedJob, error: RequestError) -> Option<EmbedCall> {
     None
 }
 
-/// Takes from the front what fits one call; a text over the model's length is cut, its closing token kept.
+/// Takes from the front what goes into one call: texts that fit it together, or one that is longer than a call should be. A text over the
+/// model's length is cut, its closing token kept.
 pub(super) fn cut_slice(texts: &mut VecDeque<Vec<Token>>, embedder: &(dyn Embedder + '_)) -> Vec<Vec<Token>> {
-    let longest = embedder.max_text_tokens().min(embedder.batch_tokens()).max(1);
+    let longest = embedder.max_text_tokens().max(1);
     let mut slice = Vec::new();
     let mut total = 0;
     while slice.len() < embedder.batch_texts() {
@@ -105,7 +106,7 @@ pub(super) fn cut_slice(texts: &mut VecDeque<Vec<Token>>, embedder: &(dyn Embedd
             next.truncate(longest);
             next[longest - 1] = closing;
         }
-        if total + next.len() > embedder.batch_tokens() {
+        if !slice.is_empty() && total + next.len() > embedder.batch_tokens() {
             break;
         }
         total += next.len();

@@ -47,7 +47,7 @@ pub(super) fn place(config: &LlamaConfig) -> Result<Placement, LlamaError> {
 }
 
 fn need(config: &LlamaConfig, language: ModelFacts, embeddings: &[ModelFacts]) -> Need {
-    let tokens = u64::from(config.embedding.batch_tokens);
+    let tokens = u64::from(config.embedding.call_tokens(u32::MAX));
     let alone = Need::new(language, config.context.need(), u64::from(config.gpu.layers));
     embeddings.iter().fold(alone, |need, facts| need.with_embedder(*facts, tokens))
 }

@@ -1,5 +1,6 @@
 //! What tests over the real parts share.
 
+#[cfg(feature = "llama")]
 use std::path::PathBuf;
 
 pub mod fleet;

@@ -13,9 +13,15 @@ pub fn root() -> &'static Path {
 
 /// docker-compose.yml.
 pub fn compose() -> Value {
-    let text = std::fs::read_to_string(root().join("docker-compose.yml")).unwrap();
+    document(&root().join("docker-compose.yml"))
+}
+
+/// The only document of a YAML file.
+#[track_caller]
+pub fn document(file: &Path) -> Value {
+    let text = std::fs::read_to_string(file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
     let mut documents = yaml::documents(&text);
-    assert_eq!(documents.len(), 1);
+    assert_eq!(documents.len(), 1, "{}", file.display());
     documents.remove(0)
 }
 
@@ -32,6 +38,19 @@ pub fn list(value: &Value) -> Vec<&str> {
 /// The keys of a mapping; none where there is none.
 pub fn keys(value: &Value) -> Vec<&str> {
     value.as_object().into_iter().flat_map(Map::keys).map(String::as_str).collect()
+}
+
+/// What a service's container has at a path, on this machine; `None` where nothing of the project is mounted.
+pub fn mounted(service: &Value, inside: &str) -> Option<PathBuf> {
+    let volumes = list(&service["volumes"]);
+    let around = volumes.iter().filter_map(|volume| {
+        let (source, rest) = volume.split_once(':')?;
+        let target = rest.trim_end_matches(":ro");
+        Some((target.len(), source, Path::new(inside).strip_prefix(target).ok()?))
+    });
+    // A mount within another one is the one that is seen.
+    let (_, source, below) = around.max_by_key(|(length, ..)| *length)?;
+    source.starts_with('.').then(|| path(source.trim_start_matches("./")).join(below))
 }
 
 /// A path in the file, seen from the root.

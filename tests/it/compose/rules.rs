@@ -241,13 +241,15 @@ fn a_worker_has_its_grace_and_ten_seconds() {
 }
 
 #[test]
-fn the_profiles_are_one_worker_each_and_the_gpu_is_asked_for() {
+fn the_profiles_are_one_worker_each_and_who_watches_and_the_gpu_is_asked_for() {
     let compose = compose();
     let profiles: Vec<(&str, Vec<&str>)> = services(&compose)
         .filter(|(_, service)| service.get("profiles").is_some())
         .map(|(name, service)| (name, list(&service["profiles"])))
         .collect();
-    assert_eq!(profiles, [("worker", vec!["cpu"]), ("worker-gpu", vec!["gpu"])]);
+    let watching = ["grafana", "prometheus"].map(|name| (name, vec!["monitoring"]));
+    let working = [("worker", vec!["cpu"]), ("worker-gpu", vec!["gpu"])];
+    assert_eq!(profiles, [watching, working].concat());
     let gpu = &compose["services"]["worker-gpu"];
     let device = &gpu["deploy"]["resources"]["reservations"]["devices"][0];
     assert_eq!((device["driver"].as_str(), list(&device["capabilities"])), (Some("nvidia"), vec!["gpu"]));

@@ -133,3 +133,34 @@ fn provisioning_names_what_is_there() {
     // README.md tells where to mount.
     assert!(read("deploy/grafana/README.md").contains(folder), "{folder}");
 }
+
+/// Whoever opens a dashboard sees figures without choosing: its variable takes the default source of its type.
+#[test]
+fn dashboards_ask_the_source_that_is_provisioned() {
+    let source = document("deploy/grafana/provisioning/datasources/prometheus.yml");
+    let source = &source["datasources"][0];
+    assert_eq!(source["isDefault"], true);
+    for file in files("deploy/grafana/dashboards", ".json") {
+        let dashboard: Value = serde_json::from_str(&read(&file)).unwrap();
+        let variable = &dashboard["templating"]["list"][0];
+        assert_eq!((&variable["type"], &variable["name"]), (&"datasource".into(), &"datasource".into()));
+        assert_eq!(variable["query"], source["type"], "{file}");
+        let asked = sources(&dashboard);
+        assert!(asked.len() > 10, "{file}: {asked:?}");
+        for asked in asked {
+            assert_eq!(asked["type"], source["type"], "{file}");
+            let provisioned = asked["uid"] == "${datasource}" || asked["uid"] == source["uid"];
+            assert!(provisioned, "{file} asks {asked}");
+        }
+    }
+}
+
+/// Each `datasource` that is named, however deep.
+fn sources(value: &Value) -> Vec<&Value> {
+    let (own, inner): (Option<&Value>, Vec<&Value>) = match value {
+        Value::Object(fields) => (fields.get("datasource"), fields.values().collect()),
+        Value::Array(items) => (None, items.iter().collect()),
+        _ => (None, Vec::new()),
+    };
+    own.into_iter().chain(inner.into_iter().flat_map(sources)).collect()
+}

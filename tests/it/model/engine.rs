@@ -46,7 +46,7 @@ fn config(language: PathBuf, embedding: Option<PathBuf>, unified: bool) -> Llama
             unified,
             ..ContextSettings::default()
         },
-        embedding: EmbeddingSettings { batch_tokens: 512, batch_texts: 16, threads: 0 },
+        embedding: EmbeddingSettings { text_tokens: 512, batch_tokens: 64, batch_texts: 16, threads: 0 },
         engine: EngineConfig::default(),
     }
 }

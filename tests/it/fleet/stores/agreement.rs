@@ -27,6 +27,11 @@ struct Row {
     tpot_ms: Option<f64>,
 }
 
+/// Steps of ten milliseconds, in which nothing is read.
+fn simulated(program: Maitred) -> Maitred {
+    program.set("sim.step", "10ms").set("sim.token", "10us")
+}
+
 /// Lets a worker work some jobs; its rows in the order of admission, and its log without what came before the jobs.
 async fn worked(
     jobs: usize,
@@ -39,9 +44,7 @@ async fn worked(
             .set("log.steps", "steps.jsonl")
             // The simulated model leans a little to one side or the other: so that each leaning is a claim to write.
             .set("analysis.min_support", 1)
-            .set("analysis.clause_margin", 0)
-            .set("sim.step", "10ms")
-            .set("sim.token", "10us");
+            .set("analysis.clause_margin", 0);
         change(program)
     })
     .await?;
@@ -140,9 +143,48 @@ fn compare(row: &Row, calls: &[StepLine]) -> Vec<Compared> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn times_in_postgres_agree_with_the_engines_step_log_within_five_per_cent() {
+    times_agree(simulated).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tokens_in_postgres_are_those_of_the_engines_step_log_to_the_last_one() {
+    tokens_agree(simulated).await;
+}
+
+#[cfg(feature = "llama")]
+mod with_the_real_model {
+    use super::{Maitred, times_agree, tokens_agree};
+    use crate::common;
+
+    /// The models of the default settings; `false`, said on stderr, where they are not fetched.
+    fn fetched() -> bool {
+        ["gemma-3-270m-q8_0.gguf", "all-minilm-l6-v2-f16.gguf"].map(common::model).iter().all(Option::is_some)
+    }
+
+    fn real(program: Maitred) -> Maitred {
+        program.set("engine.backend", "llama")
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn times_in_postgres_agree_with_the_engines_step_log_within_five_per_cent() {
+        if fetched() {
+            times_agree(real).await;
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn tokens_in_postgres_are_those_of_the_engines_step_log_to_the_last_one() {
+        if fetched() {
+            tokens_agree(real).await;
+        }
+    }
+}
+
+/// Times of each request within 5 %, over four jobs.
+async fn times_agree(engine: impl FnOnce(Maitred) -> Maitred) {
     // Calls so long that what passes between two looks at the clock is little beside them.
-    let one = |program: Maitred| program.set("engine.sequences", 1).set("sim.step", "40ms");
-    let Some((_postgres, rows, log)) = worked(4, one).await else { return };
+    let alone = |program: Maitred| engine(program.set("engine.sequences", 1).set("sim.step", "40ms"));
+    let Some((_postgres, rows, log)) = worked(4, alone).await else { return };
     let compared: Vec<Compared> =
         rows.iter().zip(deal(&rows, &log)).flat_map(|(row, calls)| compare(row, calls)).collect();
     for what in ["prefill_ms", "ttft_ms", "decode_ms", "tpot_ms"] {
@@ -163,9 +205,9 @@ async fn times_in_postgres_agree_with_the_engines_step_log_within_five_per_cent(
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn tokens_in_postgres_are_those_of_the_engines_step_log_to_the_last_one() {
-    let several = |program: Maitred| program.set("worker.slots", 4).set("engine.sequences", 8);
+/// Sums of tokens to the last one, over eight jobs.
+async fn tokens_agree(engine: impl FnOnce(Maitred) -> Maitred) {
+    let several = |program: Maitred| engine(program.set("worker.slots", 4).set("engine.sequences", 8));
     let Some((postgres, rows, log)) = worked(8, several).await else { return };
     assert!(log.iter().any(|line| line.sequences > 1), "requests were in work at the same time");
     let prefilled: u64 = log.iter().map(|line| u64::from(line.prefill)).sum();
