@@ -75,7 +75,9 @@ async fn a_backfill_works_old_jobs_again_under_its_own_name_and_ends() {
     eprintln!("30 jobs worked again in {:.1?}", start.elapsed());
     wait_until("the record ends", || state(&fleet, "again") == "done");
     eprintln!("the record is done after {:.1?}", start.elapsed());
-    workers.iter_mut().for_each(|worker| until_ready(worker, true));
+    for worker in &mut workers {
+        until_ready(worker, true);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
