@@ -26,7 +26,7 @@ mod redis;
 mod server;
 
 pub use browser::Driver;
-pub use nats::{Nats, NatsConfig, connect};
+pub use nats::{Nats, NatsConfig, connect, jetstream};
 pub use port::Port;
 pub use postgres::{Postgres, PostgresConfig};
 pub use process::{Process, Spec};

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
-use crate::{Manners, Port, Server, Spec, cache_home, installed, on_path, repository, variable};
+use crate::{LIMIT, Manners, Port, Server, Spec, cache_home, installed, on_path, repository, variable};
 
 /// Older ones lose streams when they crash.
 const LEAST: [u32; 3] = [2, 10, 25];
@@ -93,7 +93,13 @@ pub async fn connect(url: &str) -> Result<async_nats::Client, async_nats::Connec
     if let (Some(user), Some(password)) = (address.username(), address.password()) {
         options = options.user_and_password(user.to_owned(), password.to_owned());
     }
-    options.connect(address).await
+    options.connection_timeout(LIMIT).request_timeout(Some(LIMIT)).connect(address).await
+}
+
+/// JetStream as tests ask it: an answer comes or is never wanted, however busy the machine and its disk are. The client
+/// library's own five seconds are for people who wait.
+pub fn jetstream(client: async_nats::Client) -> async_nats::jetstream::Context {
+    async_nats::jetstream::ContextBuilder::new().timeout(LIMIT).ack_timeout(LIMIT).build(client)
 }
 
 impl Deref for Nats {

@@ -220,7 +220,7 @@ impl Process {
     pub fn wait_line(&mut self, text: &str) -> String {
         let found = poll(LIMIT, || {
             let ended = !self.is_running();
-            let line = self.log_since_start().lines().find(|line| line.contains(text)).map(str::to_owned);
+            let line = line_with(&self.log_since_start(), text, ended);
             assert!(line.is_some() || !ended, "{} ended and did not say {text:?}", self.spec.name);
             line
         });
@@ -303,6 +303,12 @@ fn read(path: &Path) -> String {
 fn read_from(path: &Path, start: usize) -> String {
     let bytes = std::fs::read(path).unwrap_or_default();
     String::from_utf8_lossy(bytes.get(start..).unwrap_or_default()).into_owned()
+}
+
+/// The first line with the text. The last one may be half written by a process that lives, and is not taken for whole.
+pub(crate) fn line_with(log: &str, text: &str, ended: bool) -> Option<String> {
+    let whole = if ended { log } else { &log[..log.rfind('\n').map_or(0, |end| end + 1)] };
+    whole.lines().find(|line| line.contains(text)).map(str::to_owned)
 }
 
 fn children(pid: i32) -> Vec<i32> {

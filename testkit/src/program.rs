@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::ops::{Deref, DerefMut};
 use std::path::{Path, PathBuf};
 
+use crate::process::line_with;
 use crate::{LIMIT, Process, Spec, poll, variable};
 
 /// The program, the folder that it runs in, and its settings.
@@ -95,7 +96,7 @@ impl Program {
     pub fn wait_printed(&mut self, text: &str) -> String {
         let found = poll(LIMIT, || {
             let ended = !self.process.is_running();
-            let line = self.stdout().lines().find(|line| line.contains(text)).map(str::to_owned);
+            let line = line_with(&self.stdout(), text, ended);
             assert!(line.is_some() || !ended, "ended and did not print {text:?}");
             line
         });

@@ -4,11 +4,10 @@ use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
 use std::ops::{Deref, DerefMut};
 use std::path::Path;
-use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
-use crate::{Manners, Port, Server, Spec, installed, on_path, repository};
+use crate::{LIMIT, Manners, Port, Server, Spec, installed, on_path, repository};
 
 /// What a test wants to be different.
 #[derive(Debug, Clone, Default)]
@@ -60,7 +59,7 @@ impl Redis {
     /// The same to the server on this port.
     pub fn say(port: u16, words: &str) -> std::io::Result<String> {
         let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
-        stream.set_read_timeout(Some(Duration::from_secs(1)))?;
+        stream.set_read_timeout(Some(LIMIT))?;
         stream.write_all(format!("{words}\r\n").as_bytes())?;
         let mut answer = [0; 4096];
         let read = stream.read(&mut answer)?;

@@ -28,6 +28,8 @@ fn quick(workers: usize) -> Option<Local> {
     let local = Local { program: Some(program), workers, redis: false, settings: Vec::new() };
     let local = local
         .set("engine.backend", "sim")
+        // The server grants no more than its disk has free.
+        .set("nats.jobs_max_bytes", "64 MiB")
         .set("worker.slots", 3)
         .set("sim.step", "2ms")
         .set("sim.token", "100ns");

@@ -24,6 +24,8 @@ use crate::config::NatsSettings;
 const NAME: &str = "maitred doctor";
 /// Events that wait to be read: more than words are said.
 const EVENTS: usize = 256;
+/// Round trips of which the fastest counts.
+const ROUND_TRIPS: usize = 3;
 /// How long the server may take to hear all words; it takes milliseconds.
 const HEARING: Duration = Duration::from_secs(3);
 
@@ -32,7 +34,7 @@ pub async fn check_up(settings: &NatsSettings) -> Result<NatsFacts, Obstacle> {
     let broker = Broker::connect(settings, NAME).await.map_err(|error| obstacle(&error))?;
     let info = broker.client.try_server_info().ok_or_else(|| obstacle(&BrokerError::Away))?;
     // First: what is forbidden is not answered, and waiting for each answer would take minutes.
-    let rights = rights(settings).await;
+    let rights = Box::pin(rights(settings)).await;
     let may = |part: &str| {
         rights.as_ref().is_ok_and(|rights| rights.iter().all(|r| r.allowed || !r.name.contains(part)))
     };
@@ -53,12 +55,22 @@ pub async fn check_up(settings: &NatsSettings) -> Result<NatsFacts, Obstacle> {
         is_supported: broker.require_version().is_ok(),
         version: info.version,
         max_payload: info.max_payload as u64,
-        round_trip: if asks { broker.round_trip().await.ok() } else { None },
+        round_trip: if asks { fastest_round_trip(&broker).await } else { None },
         skew: if !is_off && may(".INFO.") { broker.skew().await } else { None },
         rights: rights.map_err(|error| error.to_string()),
         plan,
         jetstream,
     })
+}
+
+/// Of a few, as with Redis: one alone may have met a busy moment of this machine, and that is not the server's.
+async fn fastest_round_trip(broker: &Broker) -> Option<Duration> {
+    let mut fastest: Option<Duration> = None;
+    for _ in 0..ROUND_TRIPS {
+        let took = broker.round_trip().await.ok();
+        fastest = [fastest, took].into_iter().flatten().min();
+    }
+    fastest
 }
 
 /// In the terms of whoever has to do something about it.

@@ -221,7 +221,9 @@ mod tests {
     #[tokio::test]
     async fn an_endpoint_is_there_if_somebody_listens() {
         let limit = Duration::from_secs(20);
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        // One that nobody takes when it is free again.
+        let port = maitred_testkit::Port::free();
+        let listener = TcpListener::bind(("127.0.0.1", port.number())).await.unwrap();
         let url = format!("http://me:secret@{}", listener.local_addr().unwrap());
         let set = BTreeMap::from([("telemetry.otlp_endpoint", "none")]);
         let EndFacts::Set { key, value, there } = telemetry(&set, Some(url.clone()), limit).await else {

@@ -1,6 +1,6 @@
 //! What was last seen of the fleet, and how its figures went: pure, written by the watcher, read by whoever looks.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
 use serde::Serialize;
@@ -64,6 +64,8 @@ pub(super) struct Seen {
     history: History,
     letters: Vec<Summary>,
     letters_of: Option<Letters>,
+    /// Letters that are gone, as long as a list may still come that was begun before.
+    gone: BTreeSet<u64>,
 }
 
 impl Seen {
@@ -106,7 +108,9 @@ impl Seen {
     }
 
     /// The newest dead letters, the oldest of them first, as they are when the stream is like this.
-    pub(super) fn note_letters(&mut self, of: Letters, letters: Vec<Summary>) {
+    pub(super) fn note_letters(&mut self, of: Letters, mut letters: Vec<Summary>) {
+        self.gone.retain(|gone| letters.iter().any(|letter| letter.sequence == *gone));
+        letters.retain(|letter| !self.gone.contains(&letter.sequence));
         (self.letters_of, self.letters) = (Some(of), letters);
     }
 
@@ -114,6 +118,7 @@ impl Seen {
     pub(super) fn forget_letter(&mut self, sequence: u64) {
         self.letters.retain(|letter| letter.sequence != sequence);
         self.letters_of = None;
+        self.gone.insert(sequence);
     }
 
     /// What there is to do, unless too long ago was the last time that anybody knew.
@@ -273,5 +278,22 @@ mod tests {
         seen.forget_letter(2);
         assert_eq!(seen.state(NOW, 2.0, true).dead_letters.len(), 1);
         assert!(seen.wants_letters(&status(0, &[], 2)).is_some());
+    }
+
+    #[test]
+    fn a_letter_that_is_gone_does_not_come_back_with_a_list_that_was_begun_before() {
+        let mut seen = Seen::default();
+        let of = seen.wants_letters(&status(0, &[], 2)).unwrap();
+        seen.forget_letter(2);
+        seen.note_letters(of, vec![letter(1), letter(2)]);
+        let shown = |seen: &Seen| {
+            let letters = seen.state(NOW, 2.0, true).dead_letters;
+            letters.iter().map(|letter| letter.sequence).collect::<Vec<_>>()
+        };
+        assert_eq!(shown(&seen), [1]);
+        // A stream that was made anew counts from the beginning.
+        seen.note_letters((0, 1, 0), Vec::new());
+        seen.note_letters(of, vec![letter(1), letter(2)]);
+        assert_eq!(shown(&seen), [2, 1]);
     }
 }

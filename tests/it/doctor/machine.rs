@@ -1,12 +1,12 @@
 //! Faults of the settings, the secrets, the models, the folders and the address of health. No server is there.
 
 use std::fs::{Permissions, set_permissions, write};
-use std::net::TcpListener;
+use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 
-use maitred_testkit::Maitred;
+use maitred_testkit::{Maitred, Port};
 
 use crate::common::nvml::{Nvml, gpus};
 use crate::doctor::{ask, plain};
@@ -171,7 +171,9 @@ impl Drop for Disk {
 #[test]
 fn an_address_that_somebody_else_has_is_told_with_a_way_to_find_out_who() {
     let folder = tempfile::tempdir().unwrap();
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    // One that nobody takes when it is free again.
+    let port = Port::free();
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port.number())).unwrap();
     let listen = listener.local_addr().unwrap();
     // It answers, but is no worker.
     let answering = std::thread::spawn(move || {

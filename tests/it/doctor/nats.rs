@@ -3,7 +3,7 @@
 use std::net::TcpStream;
 
 use async_nats::jetstream::{self, consumer::pull};
-use maitred_testkit::{Nats, NatsConfig, Port, Process, Spec, wait_until};
+use maitred_testkit::{Nats, NatsConfig, Port, Process, Spec, jetstream, wait_until};
 
 use crate::doctor::{Told, ask, plain};
 
@@ -86,7 +86,7 @@ fn a_server_that_nobody_prepared_is_told_to_run_init() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_missing_stream_and_a_changed_consumer_are_named_with_what_is_wanted() {
     let Some(nats) = made(&NatsConfig::default()) else { return };
-    let context = jetstream::new(nats.connect().await);
+    let context = jetstream(nats.connect().await);
     context.delete_stream("ANALYSIS_DLQ").await.unwrap();
     let consumer: jetstream::consumer::PullConsumer =
         context.get_consumer_from_stream("worker-hi", "REVIEW_JOBS").await.unwrap();
@@ -120,7 +120,7 @@ fn a_setting_that_cannot_be_changed_in_place_is_told_apart() {
     let Some(nats) = Nats::start() else { return };
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime.block_on(async {
-        let context = jetstream::new(nats.connect().await);
+        let context = jetstream(nats.connect().await);
         let config = jetstream::stream::Config {
             name: "REVIEW_JOBS".to_owned(),
             subjects: vec!["jobs.analysis.>".to_owned()],
@@ -190,7 +190,7 @@ fn small_messages_are_a_warning_and_no_failure() {
 #[tokio::test(flavor = "multi_thread")]
 async fn asking_takes_no_job_and_purges_no_large_body() {
     let Some(nats) = made(&NatsConfig::default()) else { return };
-    let context = jetstream::new(nats.connect().await);
+    let context = jetstream(nats.connect().await);
     context.publish("jobs.analysis.hi.r", "a job".into()).await.unwrap().await.unwrap();
     let bucket = context.get_object_store("maitred_payloads").await.unwrap();
     bucket.put("body", &mut &b"large"[..]).await.unwrap();

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use async_nats::jetstream::{self, consumer};
-use maitred_testkit::{Nats, NatsConfig, Postgres, Redis, RedisConfig, wait_until};
+use maitred_testkit::{Nats, NatsConfig, Postgres, Redis, RedisConfig, jetstream, wait_until};
 
 use crate::common::fleet::Workload;
 use crate::doctor::{ask, plain};
@@ -45,7 +45,7 @@ impl Fleet {
             "operator".to_owned(),
             "operatorpw".to_owned(),
         );
-        jetstream::new(options.connect(self.nats.address()).await.unwrap())
+        jetstream(options.connect(self.nats.address()).await.unwrap())
     }
 
     /// All that is on the servers, as text: the same if nothing was changed.

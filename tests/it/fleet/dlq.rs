@@ -212,7 +212,8 @@ async fn impatient() -> Option<(Ground, Sweeper, DeadLetters)> {
     let config = NatsConfig::default();
     let ground = Ground::with(&config, |settings| {
         settings.nats.max_deliver = 2;
-        settings.nats.ack_wait = Duration::from_secs(1);
+        // Longer than this test takes from a delivery to its word on it.
+        settings.nats.ack_wait = Duration::from_secs(3);
     });
     let ground = ground.await?;
     let sweeper = Sweeper::new(&ground.broker, "w-2", Limits::default());

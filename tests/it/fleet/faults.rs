@@ -13,7 +13,7 @@ use std::time::Duration;
 use async_nats::jetstream::{self, consumer::pull};
 use maitred::broker::names;
 use maitred::scheduler::Lane;
-use maitred_testkit::{Maitred, Nats, Program};
+use maitred_testkit::{Maitred, Nats, Program, jetstream};
 use tempfile::TempDir;
 
 use super::ground::until;
@@ -75,7 +75,7 @@ impl Fleet {
 
     /// Jobs that were delivered and are not settled.
     pub(super) async fn held(&self) -> usize {
-        let context = jetstream::new(self.nats.connect().await);
+        let context = jetstream(self.nats.connect().await);
         let lane = names::lane_consumer(Lane::Live);
         let mut consumer: jetstream::consumer::Consumer<pull::Config> =
             context.get_consumer_from_stream(lane, names::JOBS_STREAM).await.unwrap();

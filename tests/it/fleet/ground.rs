@@ -10,8 +10,10 @@ use maitred::broker::nats::Broker;
 use maitred::broker::topology::Topology;
 use maitred::config::{Secret, SecretUrl, Settings};
 use maitred::scheduler::Lane;
-use maitred_testkit::{LIMIT, Nats, NatsConfig};
+use maitred_testkit::{LIMIT, Nats, NatsConfig, jetstream};
 use serde_json::json;
+
+use crate::common::fleet::JOBS_MAX_BYTES;
 
 /// A server that is ready for workers; killed when dropped.
 pub struct Ground {
@@ -32,10 +34,11 @@ impl Ground {
         let nats = Nats::start_with(config)?;
         let mut settings = Settings::default();
         settings.nats.url = Secret::Value(SecretUrl::new(nats.url()));
+        settings.nats.jobs_max_bytes = JOBS_MAX_BYTES;
         change(&mut settings);
         let broker = Broker::connect(&settings.nats, "test").await.unwrap();
         broker.init(&Topology::desired(&settings.nats)).await.unwrap();
-        let context = jetstream::new(async_nats::connect(nats.url()).await.unwrap());
+        let context = jetstream(nats.connect().await);
         Some(Self { nats, settings, broker, context })
     }
 
@@ -101,7 +104,7 @@ impl Ran {
     }
 }
 
-/// Runs the program against the server at that URL, with no other settings than the defaults.
+/// Runs the program against the server at that URL, with the defaults else.
 pub fn maitred(url: &str, arguments: &[&str]) -> Ran {
     let folder = tempfile::tempdir().unwrap();
     let run = Command::new(env!("CARGO_BIN_EXE_maitred"))
@@ -109,6 +112,7 @@ pub fn maitred(url: &str, arguments: &[&str]) -> Ran {
         .current_dir(folder.path())
         .env("XDG_CONFIG_HOME", folder.path())
         .env("MAITRED__NATS__URL", url)
+        .env("MAITRED__NATS__JOBS_MAX_BYTES", JOBS_MAX_BYTES.to_string())
         .output();
     let Output { status, stdout, stderr } = run.unwrap();
     Ran { code: status.code(), stdout, stderr: String::from_utf8(stderr).unwrap() }

@@ -12,7 +12,7 @@ use maitred::job::{Job, Limits};
 use maitred::result::{AnalysisResult, Outcome};
 use maitred::scheduler::Lane;
 use maitred::telemetry::TraceContext;
-use maitred_testkit::{Maitred, Nats, NatsConfig};
+use maitred_testkit::{Maitred, Nats, NatsConfig, jetstream};
 use tempfile::TempDir;
 
 use crate::common::fleet::maitred;
@@ -67,8 +67,8 @@ impl Fleet {
 
     /// What any program has that knows nothing of maitred.
     pub async fn plain_client(&self) -> (async_nats::Client, jetstream::Context) {
-        let client = async_nats::connect(self.nats.url()).await.unwrap();
-        (client.clone(), jetstream::new(client))
+        let client = self.nats.connect().await;
+        (client.clone(), jetstream(client))
     }
 
     pub async fn stand_in(&self) -> StandIn {

@@ -396,7 +396,7 @@ async fn the_worker_that_holds_a_job_is_asked_first() {
         // And is silent from now on.
         wishes
     });
-    let ran = fleet.program.run(&["cancel", "held"]).ended(0);
+    let ran = fleet.program.run(&["cancel", "held", "--patience", "60"]).ended(0);
     assert!(ran.stdout.starts_with("cancelling: a worker is running it"), "{}", ran.stdout);
     let _silent = worker.await.unwrap();
     let ran = fleet.program.run(&["cancel", "unknown", "--patience", "1"]).ended(1);

@@ -7,16 +7,17 @@ use futures_util::StreamExt;
 use maitred::broker::nats::{Broker, BrokerError, Link};
 use maitred::broker::topology::{Action, Difference, Topology};
 use maitred::config::{NatsSettings, Secret, SecretUrl, Settings};
-use maitred_testkit::{LIMIT, Nats, NatsConfig, Ran};
+use maitred_testkit::{LIMIT, Nats, NatsConfig, Ran, jetstream};
 use tokio::sync::watch;
 
-use crate::common::fleet::maitred;
+use crate::common::fleet::{JOBS_MAX_BYTES, maitred};
 
 /// The default settings for this server, with a quick eye on the connection.
 pub fn settings(url: &str) -> NatsSettings {
     NatsSettings {
         url: Secret::Value(SecretUrl::new(url)),
         ping_interval: Duration::from_secs(1),
+        jobs_max_bytes: JOBS_MAX_BYTES,
         ..Settings::default().nats
     }
 }
@@ -26,7 +27,7 @@ pub async fn wait_link(link: &mut watch::Receiver<Link>, so: impl FnMut(&Link) -
 }
 
 async fn context(nats: &Nats) -> jetstream::Context {
-    jetstream::new(nats.connect().await)
+    jetstream(nats.connect().await)
 }
 
 async fn stream_names(nats: &Nats) -> Vec<String> {
@@ -228,7 +229,9 @@ async fn a_worker_may_be_started_before_its_server_and_a_command_says_at_once_th
 #[tokio::test(flavor = "multi_thread")]
 async fn a_connection_that_is_lost_comes_back_and_a_server_that_hangs_is_noticed() {
     let Some(mut nats) = Nats::start() else { return };
-    let broker = Broker::connect(&settings(&nats.url()), "test").await.unwrap();
+    // Not so quick that a busy machine is taken for a server that hangs: each change is counted.
+    let settings = NatsSettings { ping_interval: Duration::from_secs(2), ..settings(&nats.url()) };
+    let broker = Broker::connect(&settings, "test").await.unwrap();
     let mut link = broker.link();
     assert!(link.borrow().connected);
     nats.kill();

@@ -7,7 +7,7 @@ use maitred::broker::wire::Encoding;
 use maitred::config::{Secret, SecretUrl, Settings};
 use maitred::result::AnalysisResult;
 use maitred::telemetry::TraceContext;
-use maitred_testkit::{Maitred, Nats, Port, Program, wait_until};
+use maitred_testkit::{Maitred, Nats, Port, Program, jetstream, wait_until};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -113,8 +113,7 @@ impl Rig {
 
     /// Publishes bodies that are no jobs, and waits for a worker to give each up.
     pub async fn publish_bad_jobs(&self, restaurants: &[&str]) {
-        let client = self.nats.connect().await;
-        let context = async_nats::jetstream::new(client);
+        let context = jetstream(self.nats.connect().await);
         for restaurant in restaurants {
             let subject = format!("jobs.analysis.live.{restaurant}");
             context.publish(subject, "{\"not\": \"a job\"}".into()).await.unwrap().await.unwrap();

@@ -4,14 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use async_nats::jetstream::consumer::{AckPolicy, pull};
-use async_nats::jetstream::{self, Context, Message};
+use async_nats::jetstream::{Context, Message};
 use futures_util::{StreamExt, TryStreamExt};
 use maitred::broker::names;
 use serde::Deserialize;
 use tokio::io::AsyncReadExt;
 use tokio::time::interval;
 
-use maitred_testkit::connect;
+use maitred_testkit::{connect, jetstream};
 
 /// The jobs of a test and the server they went through.
 #[derive(Debug)]
@@ -46,7 +46,7 @@ impl Checker {
     /// For the jobs with these ids.
     pub async fn new(url: &str, jobs: impl IntoIterator<Item = String>) -> Self {
         let client = connect(url).await.unwrap();
-        Self { context: jetstream::new(client), jobs: jobs.into_iter().collect(), replays: BTreeSet::new() }
+        Self { context: jetstream(client), jobs: jobs.into_iter().collect(), replays: BTreeSet::new() }
     }
 
     /// For all jobs in the stream, as they lie there.

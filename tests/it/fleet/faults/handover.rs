@@ -8,12 +8,13 @@ use crate::common::fleet::Workload;
 #[tokio::test(flavor = "multi_thread")]
 async fn the_jobs_of_a_dead_worker_go_to_one_that_was_there_all_along() {
     let Some(fleet) = Fleet::new() else { return };
-    let mut other = fleet.maitred.clone().set("worker.slots", 4).worker("other");
+    // The other one is slow, so that it cannot work all of them before the dying one has got one.
+    let mut other = fleet.maitred.clone().set("worker.slots", 4).set("sim.step", "100ms").worker("other");
     until_ready(&mut other, true);
     let mut dying =
         fleet.maitred.clone().set("sim.crash_at", "started").set("worker.slots", 4).worker("dying");
     until_ready(&mut dying, true);
-    // Both are idle and pull; who gets which is the server's choice, so there are enough for both.
+    // Both are idle and pull; who gets which is the server's choice, so there are more than one can hold.
     fleet.submit(&Workload::new(6, 12));
     dying.wait_code();
     let died = std::time::Instant::now();
@@ -28,7 +29,8 @@ async fn a_worker_that_nobody_hears_loses_its_jobs_to_another_and_none_is_done_t
     let Some(fleet) = Fleet::new() else { return };
     let network = Proxy::to(fleet.nats.port());
     let url = format!("nats://127.0.0.1:{}", network.port());
-    let mut cut_off = fleet.maitred.clone().set("nats.url", url).worker("cut-off");
+    // Slow: it must still be at work when it is cut off, however late that is.
+    let mut cut_off = fleet.maitred.clone().set("nats.url", url).set("sim.step", "150ms").worker("cut-off");
     until_ready(&mut cut_off, true);
     fleet.submit(&Workload::with(24, 12, |_| 20));
     fleet.until_held().await;

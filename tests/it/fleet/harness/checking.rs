@@ -2,16 +2,16 @@
 
 use async_nats::jetstream::consumer::pull;
 use async_nats::jetstream::message::PublishMessage;
-use async_nats::jetstream::{self, Context, stream};
+use async_nats::jetstream::{Context, stream};
 use maitred::broker::names;
-use maitred_testkit::{LIMIT, Nats};
+use maitred_testkit::{LIMIT, Nats, jetstream};
 use serde_json::json;
 
 use crate::common::fleet::Checker;
 
 /// The streams, as far as the checker reads them.
 async fn streams(nats: &Nats) -> Context {
-    let context = jetstream::new(nats.connect().await);
+    let context = jetstream(nats.connect().await);
     for (name, subjects) in [
         (names::JOBS_STREAM, names::JOBS_SUBJECTS),
         (names::RESULTS_STREAM, names::RESULTS_SUBJECTS),

@@ -63,9 +63,10 @@ fn a_killed_test_leaves_no_server_behind() {
     }
     let Some(redis) = Redis::start() else { return };
     drop(redis);
-    let name = "harness::children::a_killed_test_leaves_no_server_behind";
+    let module = module_path!().split_once("::").unwrap().1;
+    let name = format!("{module}::a_killed_test_leaves_no_server_behind");
     let test = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", name, "--nocapture"])
+        .args(["--exact", &name, "--nocapture"])
         .env(INNER, "1")
         .output()
         .unwrap();

@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use async_nats::connection::State;
-use async_nats::jetstream::{self, Context, stream};
-use maitred_testkit::{Nats, NatsConfig, Postgres, Redis, RedisConfig, connect};
+use async_nats::jetstream::{Context, stream};
+use maitred_testkit::{Nats, NatsConfig, Postgres, Redis, RedisConfig, connect, jetstream};
 use tokio::time::timeout;
 
 async fn with_a_stream(nats: &Nats) -> Context {
-    let context = jetstream::new(nats.connect().await);
+    let context = jetstream(nats.connect().await);
     let config =
         stream::Config { name: "KEPT".to_owned(), subjects: vec!["kept.>".to_owned()], ..Default::default() };
     context.create_stream(config).await.unwrap();
@@ -26,7 +26,7 @@ async fn a_killed_nats_server_comes_back_with_its_stream_on_its_port() {
     nats.kill();
     assert!(connect(&url).await.is_err());
     nats.restart();
-    let kept = jetstream::new(connect(&url).await.unwrap()).get_stream("KEPT").await.unwrap();
+    let kept = jetstream(connect(&url).await.unwrap()).get_stream("KEPT").await.unwrap();
     assert_eq!(kept.cached_info().state.messages, 10);
 }
 

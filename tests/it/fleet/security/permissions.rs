@@ -8,7 +8,7 @@ use futures_util::StreamExt;
 use maitred::broker::backfill::Bound;
 use maitred::broker::nats::{Backfills, Broker, Order};
 use maitred::broker::topology::Topology;
-use maitred_testkit::{LIMIT, Maitred, Nats, http_get, wait_until};
+use maitred_testkit::{LIMIT, Maitred, Nats, http_get, jetstream, wait_until};
 use serde_json::Value;
 use time::OffsetDateTime;
 use tokio::io::AsyncReadExt;
@@ -22,7 +22,7 @@ async fn plain(nats: &Nats, user: &str) -> jetstream::Context {
     let options = async_nats::ConnectOptions::with_user_and_password(user.to_owned(), format!("{user}pw"))
         .custom_inbox_prefix(format!("_INBOX.{user}"));
     let client = options.connect(nats.address()).await.unwrap();
-    jetstream::new(client)
+    jetstream(client)
 }
 
 async fn put(store: &ObjectStore, name: &str, mut bytes: &[u8]) {

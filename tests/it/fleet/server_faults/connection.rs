@@ -9,9 +9,9 @@ use super::super::faults::{ACK_WAIT, Fleet, settled, until_ready};
 use super::{NEVER, jobs, said, until_it_complains};
 use crate::common::fleet::Workload;
 
-/// Jobs take a second or two each, so that some are running and some are queued when something happens.
+/// Jobs take several seconds each, so that some are running and some are queued when something happens.
 fn slow(fleet: &Fleet) -> Maitred {
-    fleet.maitred.clone().set("sim.step", "100ms").set("worker.look_ahead", 4)
+    fleet.maitred.clone().set("sim.step", "150ms").set("worker.look_ahead", 4)
 }
 
 #[rstest]
@@ -22,7 +22,7 @@ async fn jobs_in_hand_are_not_begun_again_when_the_server_comes_back(#[case] awa
     let Some(mut fleet) = Fleet::new() else { return };
     let mut worker = slow(&fleet).worker("w-1");
     until_ready(&mut worker, true);
-    fleet.submit(&Workload::with(51, 14, |_| 20));
+    fleet.submit(&Workload::with(51, 10, |_| 20));
     wait_until("jobs run and wait here", || jobs(&mut worker, "queued") >= 3);
     fleet.nats.kill();
     let down = Instant::now();
@@ -34,8 +34,8 @@ async fn jobs_in_hand_are_not_begun_again_when_the_server_comes_back(#[case] awa
     until_ready(&mut worker, true);
     let ready = back.elapsed();
     let report = fleet.all_end().await;
-    assert_eq!((report.results.len(), report.dead.len()), (14, 0), "{}", report.told());
-    assert_eq!(settled(&worker), 14, "a job was worked twice");
+    assert_eq!((report.results.len(), report.dead.len()), (10, 0), "{}", report.told());
+    assert_eq!(settled(&worker), 10, "a job was worked twice");
     eprintln!(
         "away {away:?}: ready {ready:.1?} after the restart, all done after {:.1?}, {} deliveries merged, {} leases lost",
         back.elapsed(),
@@ -78,8 +78,8 @@ async fn queued_jobs_whose_leases_ended_are_left_to_their_new_holder() {
     let mut other = fleet.worker("other");
     let lent_again = poll(Duration::from_mins(1), || (said(&other, "delivered=2 ") >= 3).then_some(()));
     assert!(lent_again.is_some(), "the other one did not get what the first held");
-    // Before the silence was known for what it is, or after.
-    wait_until("they are forgotten", || said(&cut_off, "lease lost while out of touch") >= 4);
+    // Before the silence was known for what it is, or after. One of the four may have begun since they were counted.
+    wait_until("they are forgotten", || said(&cut_off, "lease lost while out of touch") >= 3);
     network.set(Mode::Pass);
     until_ready(&mut cut_off, true);
     let report = fleet.all_end().await;

@@ -58,6 +58,9 @@ async fn results_flow_without_redis_and_with_it_again(#[case] trouble: Trouble) 
     let Some(mut redis) = Redis::start() else { return };
     let Some(mut fleet) = Fleet::new() else { return };
     fleet.maitred = fleet.maitred.set("redis.url", redis.url()).set("redis.rest", "2s");
+    // Only one that stands still is to run into this.
+    let timeout = if trouble == Trouble::Stopped { "1s" } else { "20s" };
+    fleet.maitred = fleet.maitred.set("redis.timeout", timeout);
     let mut worker = fleet.worker("w-1");
     until_ready(&mut worker, true);
     let (_, before) = work(&fleet, &Workload::with(71, 8, |_| 4)).await;

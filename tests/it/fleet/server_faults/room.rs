@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use async_nats::jetstream;
-use maitred_testkit::{Nats, NatsConfig, wait_until};
+use maitred_testkit::{Nats, NatsConfig, jetstream, wait_until};
 
 use super::super::faults::{ACK_WAIT, Fleet, settled, until_ready};
 use super::{jobs, said};
@@ -38,7 +38,7 @@ async fn results_that_find_no_room_are_held_until_there_is_some() {
     fleet.maitred = fleet.maitred.set("nats.jobs_max_bytes", "1 MiB").set("worker.look_ahead", 4);
     fleet.maitred.run(&["init"]).ended(0);
     fleet.submit(&Workload::new(91, 6));
-    let context = jetstream::new(fleet.nats.connect().await);
+    let context = jetstream(fleet.nats.connect().await);
     fill(&context).await;
     let mut worker = fleet.worker("w-1");
     worker.wait_line("failed; trying until it works");

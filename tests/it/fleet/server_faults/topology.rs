@@ -5,6 +5,7 @@ use async_nats::jetstream;
 use async_nats::jetstream::consumer::{Consumer, pull};
 use maitred::broker::names;
 use maitred::scheduler::Lane;
+use maitred_testkit::jetstream;
 use rstest::rstest;
 
 use super::super::faults::{Fleet, health, until_ready};
@@ -82,7 +83,7 @@ async fn stream(context: &jetstream::Context) -> Option<jetstream::stream::Confi
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_changed_before_the_start_or_since_is_named_and_left_alone(#[case] change: Change) {
     let Some(fleet) = Fleet::new() else { return };
-    let context = jetstream::new(fleet.nats.connect().await);
+    let context = jetstream(fleet.nats.connect().await);
     change.make(&context).await;
     let mut worker = fleet.worker("w-1");
     for (round, when) in ["before the start", "since"].into_iter().enumerate() {

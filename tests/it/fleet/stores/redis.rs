@@ -53,7 +53,7 @@ fn deploy(file: &str) -> PathBuf {
 async fn a_redis_that_comes_later_than_the_worker_is_used_when_it_comes() {
     let Some(mut redis) = Redis::start() else { return };
     redis.kill();
-    let store = store(&redis, Duration::from_secs(5), Duration::from_millis(20));
+    let store = store(&redis, Duration::from_secs(20), Duration::from_millis(20));
     let message = get(&store, "t").await.unwrap_err().to_string();
     assert!(message.contains("check redis.url"), "{message}");
     redis.restart();
@@ -65,7 +65,7 @@ async fn a_redis_that_comes_later_than_the_worker_is_used_when_it_comes() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_killed_redis_is_left_alone_after_a_few_failures() {
     let Some(mut redis) = Redis::start() else { return };
-    let store = store(&redis, Duration::from_secs(5), NO_END);
+    let store = store(&redis, Duration::from_secs(20), NO_END);
     put(&store, "t").await.unwrap();
     redis.kill();
     for _ in 0..FAILURES {
@@ -83,7 +83,7 @@ async fn a_killed_redis_is_left_alone_after_a_few_failures() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_killed_redis_is_used_again_after_its_restart_however_often() {
     let Some(mut redis) = Redis::start() else { return };
-    let store = store(&redis, Duration::from_secs(5), Duration::from_millis(20));
+    let store = store(&redis, Duration::from_secs(20), Duration::from_millis(20));
     for round in 0..3 {
         until_it_answers(&store).await;
         let text = round.to_string();
@@ -264,7 +264,7 @@ async fn a_password_that_is_changed_in_its_file_is_taken_up_after_the_rest() {
     write("old");
     let settings = RedisSettings {
         url: None,
-        timeout: Duration::from_secs(5),
+        timeout: Duration::from_secs(20),
         rest: Duration::from_millis(20),
         facts_max_age: Duration::from_hours(1),
     };

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use maitred::scheduler::Lane;
+use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
 use crate::fleet::worker_faults::team::{Team, job};
@@ -20,6 +21,9 @@ async fn a_settled_job_is_one_line_with_all_times_and_counts_and_no_review() {
     team.publish(Lane::Hi, &job(0)).await;
     team.checker(["j-0".to_owned()]).await.wait(LIMIT).await;
     worker.wait_line("\"settled\"");
+    // Its log is whole when it has ended.
+    worker.signal(Signal::SIGTERM);
+    assert_eq!(worker.wait_code(), 0);
     let log = worker.log();
     let lines: Vec<Value> = log.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
     assert_eq!(lines.len(), log.lines().count(), "every line is an object");

@@ -75,6 +75,8 @@ async fn every_metric_is_filled_and_the_sums_are_those_of_the_results() {
             // What the simulated engine says leans hardly to a side. So every clause counts, and there are claims to write.
             .set("analysis.clause_margin", "0.0")
             .set("analysis.min_support", "1")
+            // How fast this machine is must not decide whether a job was in time.
+            .set("goodput.ttft", "10m")
     };
     let Some(team) = Team::new(change).await else { return };
     let mut worker = team.worker("w-1");

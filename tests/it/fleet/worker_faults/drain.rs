@@ -11,10 +11,15 @@ use nix::sys::signal::Signal;
 
 use super::team::{Member, Team};
 
+/// Jobs of many seconds: what runs must still run when it has been seen and the worker is asked to stop.
+const SLOW: &str = "600ms";
+/// For who is to work what was handed back.
+const QUICK: &str = "5ms";
+
 /// A worker with one job running and four queued.
 async fn busy(change: impl FnOnce(Maitred) -> Maitred) -> Option<(Team, Member, Vec<String>)> {
     let team = Team::new(|program| {
-        let slow = program.set("sim.step", "300ms").set("worker.slots", "1").set("worker.look_ahead", "4");
+        let slow = program.set("sim.step", SLOW).set("worker.slots", "1").set("worker.look_ahead", "4");
         change(slow)
     });
     let team = team.await?;
@@ -53,7 +58,7 @@ async fn a_worker_that_is_asked_to_stop_hands_back_what_waits_and_finishes_what_
     for message in taken {
         message.double_ack_with(AckKind::Nak(None)).await.unwrap();
     }
-    let _heir = team.worker("heir");
+    let _heir = team.worker_with("heir", |program| program.set("sim.step", QUICK));
     let report = team.checker(jobs).await.wait(2 * LIMIT).await;
     assert_eq!(report.results.len(), 5, "{}", report.told());
 }
@@ -66,7 +71,7 @@ async fn a_worker_that_is_asked_twice_hands_everything_back_and_ends_with_130() 
     worker.signal(Signal::SIGTERM);
     assert_eq!(worker.wait_code(), 130);
     assert!(team.results().await.is_empty(), "it did not wait for what ran");
-    let heir = team.worker("heir");
+    let heir = team.worker_with("heir", |program| program.set("sim.step", QUICK));
     let report = team.checker(jobs).await.wait(2 * LIMIT).await;
     assert_eq!(report.results.len(), 5, "{}", report.told());
     assert!(!heir.log().contains("a suspect"), "being stopped is no crash");
@@ -81,7 +86,7 @@ async fn a_job_that_outlasts_the_grace_is_handed_back_unblamed() {
     assert_eq!(worker.wait_code(), 0);
     assert!(team.results().await.is_empty(), "the job takes longer than the grace");
     assert!(team.attempts().await.is_empty(), "its run ended, nothing speaks against it");
-    let heir = team.worker("heir");
+    let heir = team.worker_with("heir", |program| program.set("sim.step", QUICK));
     let report = team.checker(jobs).await.wait(2 * LIMIT).await;
     assert_eq!(report.results.len(), 5, "{}", report.told());
     assert!(!heir.log().contains("a suspect"), "being stopped is no crash");

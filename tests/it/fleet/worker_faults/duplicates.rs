@@ -52,22 +52,27 @@ async fn a_job_that_is_published_again_has_one_result_inside_the_window_and_outs
 #[tokio::test(flavor = "multi_thread")]
 async fn of_three_queued_states_of_a_restaurant_only_the_newest_is_worked() {
     let Some(team) = Team::new(|program| {
-        program.set("sim.step", "100ms").set("worker.slots", "1").set("worker.look_ahead", "4")
+        program.set("sim.step", "200ms").set("worker.slots", "1").set("worker.look_ahead", "8")
     })
     .await
     else {
         return;
     };
-    // The slot is taken while the three are queued.
-    team.publish(Lane::Live, &job(0)).await;
+    // The worker has its hands full with the first nine, whichever of them it begins with. It takes the three when places
+    // become free, and then others are before them: all three are known before the turn of any.
+    let mut ids = Vec::new();
+    for n in 0..9 {
+        ids.push(format!("before-{n}"));
+        team.publish(Lane::Live, &job_of(&ids[n], &format!("r-{n}"), "In week 0 the soup was hot.")).await;
+    }
     for epoch in 1..=3_u64 {
         let mut job = job_of(&format!("e-{epoch}"), "r", &format!("In week {epoch} the soup was hot."));
         job["epoch"] = epoch.into();
         team.publish(Lane::Live, &job).await;
+        ids.push(format!("e-{epoch}"));
     }
     let _worker = team.worker("w-1");
-    let jobs = ["j-0", "e-1", "e-2", "e-3"].map(str::to_owned);
-    team.checker(jobs).await.wait(LIMIT).await;
+    team.checker(ids).await.wait(LIMIT).await;
     for (job, stale) in [("e-1", true), ("e-2", true), ("e-3", false)] {
         let outcome = team.result(job).await.result.outcome;
         assert_eq!(outcome == Outcome::Stale, stale, "{job}: {outcome:?}");

@@ -57,16 +57,16 @@ async fn an_idle_worker_ends_by_itself_and_one_with_work_does_not() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn jobs_that_others_hold_keep_a_worker_up() {
-    let Some(team) = Team::new(hasty).await else { return };
+    // A lease that outlasts the test.
+    let Some(team) = Team::new(|program| hasty(program).set("nats.ack_wait", "10m")).await else { return };
+    team.program.run(&["init"]).ended(0);
     team.publish_some(1).await;
     // Somebody who takes the job and does not say what becomes of it.
     let held = team.ground.pull(&maitred::broker::names::lane_consumer(Lane::Live)).await;
     let worker = team.worker("waiting");
-    let beat = Duration::from_millis(500);
-    let mut checks = tokio::time::interval(beat);
+    let mut checks = tokio::time::interval(Duration::from_millis(500));
     for _ in 0..6 {
         checks.tick().await;
-        held.ack_with(async_nats::jetstream::AckKind::Progress).await.unwrap();
         assert_eq!(status(&worker)["idle_checks"], 0);
     }
     let mut worker = worker;
@@ -210,18 +210,24 @@ async fn a_backfill_that_waits_for_its_rate_keeps_a_worker_up() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn without_nats_nobody_knows_and_the_worker_stays() {
-    let Some(mut team) = Team::new(hasty).await else { return };
-    let patient =
-        |program: Maitred| program.set("watchdog.check_interval", "100ms").set("watchdog.idle_limit", "20");
-    let mut worker = team.worker_with("lonely", patient);
-    // It is watched: it may be ready before that.
-    wait_status(&worker, "idle_checks", |checks| checks > 0);
+    let Some(mut team) = Team::new(|program| hasty(program).set("nats.ack_wait", "10m")).await else {
+        return;
+    };
+    team.program.run(&["init"]).ended(0);
+    // Somebody holds a job until the server is away: before that the worker has no reason to end.
+    team.publish_some(2).await;
+    let held = team.ground.pull(&maitred::broker::names::lane_consumer(Lane::Live)).await;
+    let mut worker = team.worker("lonely");
+    // It is at work, and watched: it may be ready before that.
+    worker.wait_line(" settled ");
     team.ground.nats.kill();
-    wait_status(&worker, "unreadable_checks", |checks| checks > 20);
+    // Many times as many as it takes idle ones to end.
+    wait_status(&worker, "unreadable_checks", |checks| checks > 12);
     assert_eq!(status(&worker)["idle_checks"], 0);
     worker.wait_line("nobody can tell whether this worker is idle");
     assert!(worker.is_running());
     team.ground.nats.restart();
+    held.double_ack().await.unwrap();
     assert_eq!(worker.wait_code(), 0, "now it is known that there is nothing to do");
 }
 

@@ -15,7 +15,7 @@ use maitred::broker::nats::attempts::Attempts;
 use maitred::broker::wire::{DeadLetter, decode_result};
 use maitred::result::AnalysisResult;
 use maitred::scheduler::Lane;
-use maitred_testkit::{Maitred, NatsConfig, Program, poll};
+use maitred_testkit::{LIMIT, Maitred, NatsConfig, Program, poll};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use time::OffsetDateTime;
@@ -24,8 +24,9 @@ use time::format_description::well_known::Rfc3339;
 use crate::common::fleet::{Checker, maitred};
 use crate::fleet::ground::Ground;
 
-/// Short, so that what waits for the end of a lease does not wait long.
-pub const ACK_WAIT: Duration = Duration::from_secs(2);
+/// Short, so that what waits for the end of a lease does not wait long; not so short that a busy machine ends one by
+/// itself: it is renewed four times in this.
+pub const ACK_WAIT: Duration = Duration::from_secs(3);
 
 /// A server, and a program that is set to it. Children are killed when their values are dropped.
 pub struct Team {
@@ -86,11 +87,15 @@ impl Team {
 
     /// Starts a worker and does not wait for it.
     pub fn start(&self, name: &str) -> Member {
-        Member { program: self.program.worker(name) }
+        self.start_with(name, |program| program)
+    }
+
+    pub fn start_with(&self, name: &str, change: impl FnOnce(Maitred) -> Maitred) -> Member {
+        Member { program: change(self.program.clone()).worker(name) }
     }
 
     pub fn worker_with(&self, name: &str, change: impl FnOnce(Maitred) -> Maitred) -> Member {
-        let mut member = Member { program: change(self.program.clone()).worker(name) };
+        let mut member = self.start_with(name, change);
         member.wait_ready();
         member
     }
@@ -191,19 +196,13 @@ impl Member {
         self.wait_health("/readyz", 200);
     }
 
-    /// Kills it if it runs, and starts it again; it takes jobs when this returns.
-    pub fn start_again(&mut self) {
-        self.program.restart();
-        self.wait_ready();
-    }
-
     /// What it answers: the code and the body. `None` where nobody answers.
     pub fn health(&self, path: &str) -> Option<(u16, String)> {
         let log = self.program.log_since_start();
         let line = log.lines().find(|line| line.contains("health is served"))?;
         let address = line.split("at=").nth(1)?.trim();
         let mut stream = TcpStream::connect(address).ok()?;
-        stream.set_read_timeout(Some(Duration::from_secs(5))).ok()?;
+        stream.set_read_timeout(Some(LIMIT)).ok()?;
         write!(stream, "GET {path} HTTP/1.0\r\n\r\n").ok()?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer).ok()?;
@@ -214,7 +213,7 @@ impl Member {
     #[track_caller]
     pub fn wait_health(&mut self, path: &str, code: u16) {
         let mut last = None;
-        let found = poll(maitred_testkit::LIMIT, || {
+        let found = poll(LIMIT, || {
             last = self.health(path);
             last.as_ref().is_some_and(|(found, _)| *found == code).then_some(())
         });

@@ -5,7 +5,7 @@ use std::time::Duration;
 use maitred::result::Outcome;
 use maitred::scheduler::Lane;
 
-use super::team::{Team, job};
+use super::team::{Team, job, job_of, long_job};
 use crate::fleet::ground::until;
 
 const LIMIT: Duration = Duration::from_mins(3);
@@ -13,7 +13,7 @@ const LIMIT: Duration = Duration::from_mins(3);
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cancelled_job_ends_as_one_result_that_says_so_wherever_it_was() {
     let Some(team) = Team::new(|program| {
-        program.set("sim.step", "300ms").set("worker.slots", "1").set("worker.look_ahead", "1")
+        program.set("sim.step", "600ms").set("worker.slots", "1").set("worker.look_ahead", "1")
     })
     .await
     else {
@@ -23,16 +23,18 @@ async fn a_cancelled_job_ends_as_one_result_that_says_so_wherever_it_was() {
     team.publish(Lane::Live, &job(0)).await;
     let told = team.program.run(&["cancel", "j-0"]).ended(0).stdout;
     assert!(told.contains("taken out of the queue"), "{told}");
-    // Running, queued at the worker, and one behind both that is not cancelled.
-    for n in 1..=3 {
-        team.publish(Lane::Live, &job(n)).await;
+    // Running, for many seconds; queued at the worker, which takes longer to read it; and a short one behind both that
+    // is not cancelled.
+    for job in [job(1), long_job(2, 60), job_of("j-3", "r-3", "The soup was hot.")] {
+        team.publish(Lane::Live, &job).await;
     }
     let worker = team.worker("w-1");
     worker.wait_jobs("running", |running| running == 1);
     worker.wait_jobs("queued", |queued| queued == 1);
-    let told = team.program.run(&["cancel", "j-2"]).ended(0).stdout;
+    // The worker answers, however long that takes.
+    let told = team.program.run(&["cancel", "j-2", "--patience", "60"]).ended(0).stdout;
     assert!(told.contains("waited at a worker"), "{told}");
-    let told = team.program.run(&["cancel", "j-1"]).ended(0).stdout;
+    let told = team.program.run(&["cancel", "j-1", "--patience", "60"]).ended(0).stdout;
     assert!(told.contains("a worker is running it"), "{told}");
     let jobs = (0..=3).map(|n| format!("j-{n}"));
     team.checker(jobs).await.wait(LIMIT).await;
