@@ -185,9 +185,13 @@ impl Process {
         assert!(gone.is_some(), "{} does not die", self.spec.name);
     }
 
-    /// SIGSTOP: it is there and does nothing, like a machine that hangs.
+    /// SIGSTOP: it is there and does nothing, like a machine that hangs; back when none of its threads runs any more.
+    /// The signal alone only asks for that, and a thread that is about to answer still does.
     pub fn stop(&mut self) {
+        let family = self.family();
         self.signal_family(Signal::SIGSTOP);
+        let still = poll(LIMIT, || family.iter().all(|pid| stands_still(*pid)).then_some(()));
+        assert!(still.is_some(), "{} does not stop", self.spec.name);
     }
 
     /// SIGCONT.
@@ -322,5 +326,17 @@ fn children(pid: i32) -> Vec<i32> {
 /// Whether it is no more, or only waits to be reaped.
 fn is_gone(pid: i32) -> bool {
     let Ok(stat) = std::fs::read_to_string(format!("/proc/{pid}/stat")) else { return true };
-    stat.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with('Z'))
+    state(&stat) == Some('Z')
+}
+
+/// Whether each of its threads is stopped, or is no more.
+fn stands_still(pid: i32) -> bool {
+    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let mut stats = tasks.filter_map(|task| std::fs::read_to_string(task.path().join("stat")).ok());
+    stats.all(|stat| matches!(state(&stat), Some('T' | 't' | 'Z' | 'X')))
+}
+
+/// What the kernel says that a thread does: the letter behind its name, in which there may be parentheses too.
+fn state(stat: &str) -> Option<char> {
+    stat.rsplit(')').next()?.trim_start().chars().next()
 }
