@@ -342,7 +342,8 @@ async fn a_job_is_embedded_while_more_urgent_ones_run_and_before_less_urgent_one
     let log = Arc::new(Mutex::new(Vec::new()));
     let (seen, hook_log) = (Arc::clone(&log), Arc::clone(&log));
     let hook: StepHook = Box::new(move |_| lock(&hook_log).push(0));
-    let (engine, _) = engine(EngineConfig::default(), hook, move || {
+    let config = EngineConfig { prefixes: 0, ..EngineConfig::default() };
+    let (engine, _) = engine(config, hook, move || {
         started.recv().unwrap();
         vec![Box::new(First { seen })]
     });

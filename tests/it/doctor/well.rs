@@ -20,7 +20,7 @@ struct Fleet {
 
 impl Fleet {
     fn start(folder: &Path) -> Option<Self> {
-        let users = ["OPERATOR", "PRODUCER", "WORKER"];
+        let users = ["OPERATOR", "PRODUCER", "WORKER", "VIEWER"];
         let password = |user: &str| (format!("NATS_{user}_PASSWORD"), format!("{}pw", user.to_lowercase()));
         let nats = Nats::start_with(&NatsConfig {
             includes: vec!["permissions.conf"],
