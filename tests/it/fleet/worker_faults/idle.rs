@@ -210,11 +210,12 @@ async fn a_backfill_that_waits_for_its_rate_keeps_a_worker_up() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn without_nats_nobody_knows_and_the_worker_stays() {
-    let Some(mut team) = Team::new(|program| hasty(program).set("nats.ack_wait", "10m")).await else {
+    let Some(mut team) = Team::new(|program| hasty(program).set("nats.ack_wait", "20s")).await else {
         return;
     };
     team.program.run(&["init"]).ended(0);
-    // Somebody holds a job until the server is away: before that the worker has no reason to end.
+    // Somebody holds a job until the server is away: before that the worker has no reason to end. The lease is long enough
+    // for that, and short enough to wait for where the server loses an ack as it dies.
     team.publish_some(2).await;
     let held = team.ground.pull(&maitred::broker::names::lane_consumer(Lane::Live)).await;
     let mut worker = team.worker("lonely");
@@ -227,7 +228,7 @@ async fn without_nats_nobody_knows_and_the_worker_stays() {
     worker.wait_line("nobody can tell whether this worker is idle");
     assert!(worker.is_running());
     team.ground.nats.restart();
-    held.double_ack().await.unwrap();
+    held.double_ack().await.ok();
     assert_eq!(worker.wait_code(), 0, "now it is known that there is nothing to do");
 }
 
